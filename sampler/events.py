@@ -1,0 +1,39 @@
+"""What a chain tells whoever watches it: plain data, one event at a time."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """An unfinished trace was extended to its stage's horizon, or to its end."""
+
+    chain: int
+    stage: int
+    stages: int
+    ids: tuple[int, ...]
+    finished: bool
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A Metropolis–Hastings step was decided. `log_ratio` is None where the step stopped before it was known."""
+
+    chain: int
+    stage: int
+    stages: int
+    step: int
+    cut: int
+    proposal: tuple[int, ...]
+    log_ratio: float | None
+    log_u: float
+    accepted: bool
+    moved: bool
+    rejected_early: bool
+    log_p: float
+    """Σ log p of the trace after the step, nats over the support."""
+    length: int
+    generated_tokens: int
+
+
+Event = Extended | Stepped

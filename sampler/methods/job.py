@@ -1,0 +1,29 @@
+"""What a method is asked to do: one answer to one prompt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sampler.engine import Engine, Priority
+from sampler.events import Event
+from sampler.params import PlainParams, PowerParams
+from sampler.rng import Draws, prompt_digest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One chain's worth of work. `seed` and `chain` fix every draw; `logprobs` asks for that many alternatives."""
+
+    engine: Engine
+    prompt_ids: tuple[int, ...]
+    params: PowerParams | PlainParams
+    seed: int
+    chain: int = 0
+    logprobs: int | None = None
+    emit: Callable[[Event], None] | None = None
+    affinity: str = ""
+    priority: Priority = Priority.INTERACTIVE
+
+    @property
+    def draws(self) -> Draws:
+        """The draws of this chain on this prompt."""
+        return Draws(self.seed, prompt_digest(self.prompt_ids), self.chain)

@@ -1,0 +1,37 @@
+"""Metropolis–Hastings on the power distribution with a cut law (arXiv 2605.30327; uniform: 2510.14901)."""
+
+from sampler.answer import Answer
+from sampler.chain import Chain, ChainTask
+from sampler.cuts import cut_law
+from sampler.errors import InvalidParams
+from sampler.methods.job import Job
+from sampler.params import PowerParams
+
+
+async def power_mh(job: Job, *, cut: str) -> Answer:
+    """The last trace of a chain with cut law `cut`: a draw from p^α in the limit of many steps."""
+    params = job.params
+    if not isinstance(params, PowerParams):
+        raise InvalidParams("method", f"{cut}_cut takes PowerParams")
+    task = ChainTask(
+        job.prompt_ids,
+        params,
+        cut_law(cut, params.cut_power),
+        job.draws,
+        job.affinity,
+        job.priority,
+        keep_rows=bool(job.logprobs),
+        head=job.logprobs or 0,
+    )
+    result = await Chain(job.engine, task, job.emit).run()
+    return Answer(
+        f"{cut}_cut",
+        job.chain,
+        job.seed,
+        result.trace,
+        result.ended_by,
+        result.stage,
+        len(params.horizons),
+        params.planned_steps,
+        result.usage,
+    )

@@ -1,0 +1,101 @@
+"""The parameters of a power-sampling request, validated for every caller and not only for HTTP."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from sampler.errors import InvalidParams
+
+Mode = Literal["exact"]
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "alpha": (0.5, 100.0),  # vLLM raises temperatures under 0.01 and refuses those over 2
+    "cut_power": (0.0, 64.0),  # above it Δ^β underflows even float64 for ordinary jumps
+    "blocks": (1, 256),
+    "steps_per_block": (0, 1000),
+    "max_tokens": (1, 1 << 20),
+    "top_k": (1, 1 << 20),
+    "temperature": (0.0, 2.0),
+    "top_p": (1e-6, 1.0),
+    "deadline_s": (0.001, 86_400.0),
+    "max_generated_tokens": (1, 1 << 40),
+}
+"""Field → (smallest, largest) allowed value, shared with the HTTP schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerParams:
+    """Entropy-Cut Metropolis–Hastings as asked for; defaults are the paper's (arXiv 2605.30327).
+
+    `alpha` α; `cut_power` β; `blocks` K stages of `steps_per_block` steps; `max_tokens` T, the horizon of the
+    last stage and so a part of the target; `top_k` the support (None: the whole vocabulary). `deadline_s` (from
+    the chain's start) and `max_generated_tokens` stop a chain early: what it then returns is not a draw from π.
+    """
+
+    max_tokens: int
+    alpha: float = 4.0
+    cut_power: float = 4.0
+    blocks: int = 16
+    steps_per_block: int = 10
+    top_k: int | None = 50
+    mode: Mode = "exact"
+    early_rejection: bool = True
+    stop: tuple[str, ...] = ()
+    deadline_s: float | None = None
+    max_generated_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name in LIMITS:
+                check_limit(field.name, getattr(self, field.name))
+        if self.mode != "exact":
+            raise InvalidParams("mode", f"mode must be 'exact', not {self.mode!r}")
+        if any(not text for text in self.stop):
+            raise InvalidParams("stop", "a stop string must not be empty")
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """h_k = ⌈kT/K⌉ tokens for k = 1..K, duplicates dropped."""
+        return tuple(dict.fromkeys(-(-k * self.max_tokens // self.blocks) for k in range(1, self.blocks + 1)))
+
+    @property
+    def planned_steps(self) -> int:
+        """Steps of a chain that no budget stops."""
+        return len(self.horizons) * self.steps_per_block
+
+    @property
+    def worst_case_tokens(self) -> int:
+        """Tokens drawn if every cut falls at 0, no trace ends early and nothing is rejected early."""
+        return self.max_tokens + self.steps_per_block * sum(self.horizons)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainParams:
+    """Plain sampling from the base model: one draw, no chain. `temperature` 0 is greedy."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "temperature", "top_p", "top_k"):
+            check_limit(name, getattr(self, name))
+        if self.top_k is not None and self.top_p < 1.0:
+            raise InvalidParams("top_p", "give top_k or top_p, not both")
+
+    @property
+    def alpha(self) -> float:
+        """1 / temperature, infinite for greedy."""
+        return 1.0 / self.temperature if self.temperature > 0 else math.inf
+
+
+def check_limit(name: str, value: float | None) -> None:
+    """Raise `InvalidParams` unless a bounded field's value is None or within its limits."""
+    if value is None:
+        return
+    low, high = LIMITS[name]
+    if not math.isfinite(value) or not low <= value <= high:
+        raise InvalidParams(name, f"{name} must be between {low:g} and {high:g}, not {value}")
