@@ -1,0 +1,1 @@
+"""powercut's HTTP service: it knows the sampler, never torch or vllm."""

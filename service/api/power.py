@@ -1,0 +1,110 @@
+"""The typed `power` object, and how it, a model alias and the plain fields become parameters."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sampler.methods import METHODS, POWER_METHODS
+from sampler.params import LIMITS, Mode, PlainParams, PowerParams
+from service.errors import ApiError
+
+ALPHA_MIN = 1.0
+"""Smallest `power.alpha`; down to 0.5 goes through `temperature` alone, where it is plain that nothing is sharpened."""
+
+
+class PowerOptions(BaseModel):
+    """Power sampling as asked for: draws from p(x)^α instead of p(x). Every field is optional."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    method: str | None = Field(default=None, description=f"one of {', '.join(POWER_METHODS)}", max_length=64)
+    alpha: Annotated[float | None, Field(ge=ALPHA_MIN, le=LIMITS["alpha"][1], allow_inf_nan=False)] = None
+    cut_power: Annotated[float, Field(ge=LIMITS["cut_power"][0], le=LIMITS["cut_power"][1], allow_inf_nan=False)] = 4.0
+    blocks: Annotated[int, Field(ge=LIMITS["blocks"][0], le=LIMITS["blocks"][1])] = 16
+    steps_per_block: Annotated[int, Field(ge=LIMITS["steps_per_block"][0], le=LIMITS["steps_per_block"][1])] = 10
+    mode: Mode = "exact"
+    top_k: Annotated[int | None, Field(ge=LIMITS["top_k"][0], le=LIMITS["top_k"][1])] = 50
+    early_rejection: bool = True
+    deadline_s: Annotated[float | None, Field(ge=LIMITS["deadline_s"][0], le=LIMITS["deadline_s"][1])] = None
+    max_generated_tokens: Annotated[int | None, Field(ge=1, le=LIMITS["max_generated_tokens"][1])] = None
+    include: Annotated[list[Literal["chain"]], Field(max_length=8)] = []
+
+
+def split_model(name: str, served: str) -> str | None:
+    """The method of a model alias `<model>:<method>`, None for the plain name; 404 for any other model."""
+    if name == served:
+        return None
+    base, _, method = name.rpartition(":")
+    if base == served and method in METHODS:
+        return method
+    raise ApiError(
+        404, f"the model {name!r} does not exist; GET /v1/models lists them", param="model", code="model_not_found"
+    )
+
+
+def choose_method(alias: str | None, options: PowerOptions | None) -> str:
+    """The method asked for by the alias and the `power` object together."""
+    asked = options.method if options else None
+    if asked is not None and asked not in POWER_METHODS:
+        known = ", ".join(POWER_METHODS)
+        raise ApiError(422, f"power.method: unknown method {asked!r}; choose one of {known}", param="power.method")
+    if alias is None:
+        return asked or ("entropy_cut" if options is not None else "standard")
+    if (asked is not None and asked != alias) or (alias == "standard" and options is not None):
+        raise ApiError(422, f"power.method contradicts the model alias, which asks for {alias}", param="power.method")
+    return alias
+
+
+def power_params(
+    options: PowerOptions,
+    max_tokens: int,
+    temperature: float | None,
+    top_p: float | None,
+    stop: tuple[str, ...],
+    vocabulary: int,
+) -> PowerParams:
+    """`PowerParams` of a request; α is `power.alpha`, or 1 / temperature, or 4."""
+    if top_p is not None and top_p != 1.0:
+        raise ApiError(422, "top_p: power sampling takes power.top_k as its support, not top_p", param="top_p")
+    return PowerParams(
+        max_tokens=max_tokens,
+        alpha=choose_alpha(options.alpha, temperature),
+        cut_power=options.cut_power,
+        blocks=options.blocks,
+        steps_per_block=options.steps_per_block,
+        top_k=min(options.top_k, vocabulary) if options.top_k is not None else None,
+        mode=options.mode,
+        early_rejection=options.early_rejection,
+        stop=stop,
+        deadline_s=options.deadline_s,
+        max_generated_tokens=options.max_generated_tokens,
+    )
+
+
+def choose_alpha(alpha: float | None, temperature: float | None) -> float:
+    """α from `power.alpha` or the sequence-level temperature, which must not contradict each other."""
+    if temperature is None:
+        return 4.0 if alpha is None else alpha
+    if temperature == 0:
+        message = "temperature: 0 has no power distribution; leave it out and give power.alpha (up to 100) instead"
+        raise ApiError(422, message, param="temperature")
+    if not 1 / LIMITS["alpha"][1] <= temperature:
+        raise ApiError(
+            422, "temperature: with a power method at least 0.01 (alpha = 1 / temperature)", param="temperature"
+        )
+    if alpha is not None and abs(alpha * temperature - 1) > 1e-6:
+        message = (
+            f"temperature: {temperature:g} means alpha = {1 / temperature:g} and contradicts power.alpha = {alpha:g}"
+        )
+        raise ApiError(422, message, param="temperature")
+    return 1 / temperature if alpha is None else alpha
+
+
+def plain_params(max_tokens: int, temperature: float | None, top_p: float | None, stop: tuple[str, ...]) -> PlainParams:
+    """`PlainParams` of a request, with OpenAI's defaults."""
+    return PlainParams(
+        max_tokens,
+        1.0 if temperature is None else temperature,
+        1.0 if top_p is None else top_p,
+        stop=stop,
+    )

@@ -1,0 +1,31 @@
+"""The only wiring: settings and an engine become an application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from sampler.engine import Engine
+from service import errors
+from service.api import completions, health, models
+from service.middleware import BodyLimit
+from service.runner import Runner
+from service.settings import Settings
+
+
+def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
+    """The service on a loaded engine, which it closes when it stops."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await engine.aclose()
+
+    app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
+    app.state.runner = Runner(engine, settings)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    for family in (completions, models, health):
+        app.include_router(family.router)
+    errors.install(app)
+    return app

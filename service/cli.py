@@ -1,0 +1,184 @@
+"""The `powercut` command: serve a model, or sample one prompt from the shell."""
+
+import asyncio
+import json
+import secrets
+import sys
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sampler.answer import Answer, PowerUsage
+from sampler.engine import Engine, EngineOptions, load_engine
+from sampler.engines import ENGINES
+from sampler.errors import SamplerError
+from sampler.events import Event, Extended, Stepped
+from sampler.methods import METHODS, POWER_METHODS
+from sampler.methods.job import Job
+from sampler.params import PlainParams, PowerParams
+from service.app import create_app
+from service.render import answer_text, finish_reason, power_report, usage_report
+from service.settings import Settings
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning out of a base model by power sampling.")
+
+EngineName = Annotated[str, typer.Option("--engine", help=f"one of {', '.join(ENGINES)}")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Hugging Face name, folder, .gguf file, or table (default: SmolLM2-135M)")
+]
+DType = Annotated[str | None, typer.Option("--dtype", help="bf16, fp32 or fp64 (default: fp32 on CPU, bf16 on CUDA)")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 (default: cuda if there is one)")]
+
+
+def load(name: str, options: EngineOptions) -> Engine:
+    """Load an engine, or leave with one clear line."""
+    try:
+        return load_engine(name, options)
+    except SamplerError as error:
+        typer.echo(f"powercut: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def serve(
+    engine: EngineName = "transformers",
+    model: ModelName = None,
+    served_model_name: Annotated[str | None, typer.Option(help="the model's id over HTTP")] = None,
+    host: Annotated[str, typer.Option(help="address to bind")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to bind")] = 8000,
+    dtype: DType = None,
+    device: Device = None,
+    max_rows: Annotated[int | None, typer.Option(min=1, max=4096, help="proposals that run at once (32)")] = None,
+    kv_cache_bytes: Annotated[int | None, typer.Option(min=0, help="bytes of prefixes kept for reuse (1 GiB)")] = None,
+) -> None:
+    """Serve a model over HTTP in OpenAI's shapes."""
+    settings = Settings()
+    options = EngineOptions(model, served_model_name, dtype, device, max_rows, kv_cache_bytes)
+    loaded = load(engine, options)
+    info = loaded.info
+    typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at http://{host}:{port}")
+    uvicorn.run(
+        create_app(loaded, settings),
+        host=host,
+        port=port,
+        log_level="info",
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, typer.Argument(help="the prompt, as the base model should see it")],
+    engine: EngineName = "transformers",
+    model: ModelName = None,
+    method: Annotated[str, typer.Option(help=f"one of {', '.join(METHODS)}")] = "entropy_cut",
+    max_tokens: Annotated[int, typer.Option(help="longest answer, in tokens")] = 64,
+    alpha: Annotated[float, typer.Option(help="power exponent")] = 4.0,
+    cut_power: Annotated[float, typer.Option(help="exponent of the entropy jumps")] = 4.0,
+    blocks: Annotated[int, typer.Option(help="stages")] = 4,
+    steps: Annotated[int, typer.Option(help="Metropolis-Hastings steps in each stage")] = 10,
+    top_k: Annotated[int, typer.Option(help="support of the k likeliest tokens; 0 = the whole vocabulary")] = 50,
+    temperature: Annotated[float, typer.Option(help="of the method standard")] = 1.0,
+    early_rejection: Annotated[bool, typer.Option(help="stop a proposal once it is lost")] = True,
+    stop: Annotated[list[str] | None, typer.Option(help="stop string; may be repeated")] = None,
+    deadline_s: Annotated[float | None, typer.Option(help="stop after so many seconds")] = None,
+    seed: Annotated[int | None, typer.Option(help="fixes every draw")] = None,
+    dtype: DType = None,
+    device: Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Sample one answer, watch its chain, and see what it cost."""
+    stops = tuple(stop or ())
+    try:
+        if method not in METHODS:
+            raise typer.BadParameter(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+        params: PowerParams | PlainParams = (
+            PowerParams(
+                max_tokens,
+                alpha,
+                cut_power,
+                blocks,
+                steps,
+                top_k or None,
+                early_rejection=early_rejection,
+                stop=stops,
+                deadline_s=deadline_s,
+            )
+            if method in POWER_METHODS
+            else PlainParams(max_tokens, temperature, stop=stops)
+        )
+    except SamplerError as error:
+        raise typer.BadParameter(str(error)) from None
+    loaded = load(engine, EngineOptions(model=model, dtype=dtype, device=device))
+    seed = secrets.randbits(63) if seed is None else seed
+    try:
+        answer = asyncio.run(run_one(loaded, prompt, method, params, seed, quiet=as_json))
+    except SamplerError as error:
+        typer.echo(f"powercut: {error}", err=True)
+        raise typer.Exit(2) from None
+    show(answer, answer_text(answer, loaded.tokenizer, stops), as_json)
+
+
+async def run_one(
+    engine: Engine, prompt: str, method: str, params: PowerParams | PlainParams, seed: int, *, quiet: bool
+) -> Answer:
+    """One answer, with a progress line on standard error."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("drawing the first tokens", total=None)
+        accepted = steps = 0
+
+        def follow(event: Event) -> None:
+            nonlocal accepted, steps
+            if isinstance(event, Stepped):
+                steps, accepted = steps + 1, accepted + event.accepted
+            progress.update(task, description=describe(event, accepted, steps))
+
+        ids = tuple(engine.tokenizer.encode(prompt))
+        try:
+            return await METHODS[method](Job(engine, ids, params, seed, emit=follow))
+        finally:
+            await engine.aclose()
+
+
+def describe(event: Event, accepted: int, steps: int) -> str:
+    """The progress line."""
+    rate = f", accepted {accepted}/{steps}" if steps else ""
+    step = "extended" if isinstance(event, Extended) else f"step {event.step}"
+    return f"stage {event.stage}/{event.stages}, {step}{rate}, {event.generated_tokens} tokens drawn"
+
+
+def show(answer: Answer, text: str, as_json: bool) -> None:
+    """The answer and what it cost; the text alone on standard output, so that it can be piped."""
+    usage = usage_report(answer.usage, len(answer.trace))
+    if as_json:
+        report: dict[str, Any] = {
+            "text": text,
+            "finish_reason": finish_reason(answer),
+            "power": power_report(answer, "exact"),
+            "usage": usage,
+        }
+        typer.echo(json.dumps(report, allow_nan=False))
+        return
+    typer.echo(text)
+    Console(stderr=True).print(summary(answer, usage), style="dim", highlight=False)
+
+
+def summary(answer: Answer, usage: dict[str, Any]) -> str:
+    """One line: what the chain did and what it cost."""
+    counts: PowerUsage = answer.usage
+    log_p = float(answer.trace.log_p.sum())
+    return (
+        f"{answer.method}, seed {answer.seed}: {len(answer.trace)} tokens, log p {log_p:.2f}, {answer.ended_by}; "
+        f"{counts.steps} steps, {counts.accepted} accepted, {counts.moved} moved, {counts.rejected_early} rejected "
+        f"early; {counts.generated_tokens} tokens drawn, {usage['cost_ratio']} times one sample"
+    )
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(app())

@@ -1,0 +1,96 @@
+"""From answers to what people read: text, token lists, reports of what a chain did and cost."""
+
+import codecs
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sampler.answer import Answer, PowerUsage
+from sampler.events import Event, Stepped
+from sampler.stops import trim_at_stop
+from sampler.tokenizer import Tokenizer, bytes_to_text
+
+
+def answer_text(answer: Answer, tokenizer: Tokenizer, stop: Sequence[str]) -> str:
+    """The answer's text: end-of-sequence ids left out, trimmed at the first stop string."""
+    return bytes_to_text(trim_at_stop(tokenizer.response_bytes(answer.trace.ids), stop))
+
+
+def finish_reason(answer: Answer) -> str:
+    """OpenAI's word for how the answer ended."""
+    return "stop" if answer.trace.finished else "length"
+
+
+def number(value: float | None) -> float | None:
+    """JSON knows no NaN and no infinity: null instead."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None) -> dict[str, Any]:
+    """What `choices[i].power` says of one chain."""
+    report: dict[str, Any] = {
+        "method": answer.method,
+        "mode": mode,
+        "seed": answer.seed,
+        "chain_index": answer.chain,
+        "ended_by": str(answer.ended_by),
+        "stage": answer.stage,
+        "stages": answer.stages,
+        "steps": answer.usage.steps,
+        "steps_planned": answer.steps_planned,
+        "finished": answer.trace.finished,
+        "log_p": number(float(answer.trace.log_p.sum())),
+        "token_ids": list(answer.trace.ids),
+    }
+    if steps is not None:
+        report["chain"] = [step_report(event) for event in steps if isinstance(event, Stepped)]
+    return report
+
+
+def step_report(event: Stepped) -> dict[str, Any]:
+    """One step as JSON."""
+    report = asdict(event)
+    report["proposal"] = list(event.proposal)
+    return report | {name: number(report[name]) for name in ("log_ratio", "log_u", "log_p")}
+
+
+def usage_report(usage: PowerUsage, completion_tokens: int) -> dict[str, Any]:
+    """`usage.power`: every token the engine drew, and the cost as a multiple of one sample."""
+    return {
+        **asdict(usage),
+        "discarded_tokens": max(0, usage.generated_tokens + usage.free_tokens - completion_tokens),
+        "cost_ratio": round(usage.generated_tokens / max(1, completion_tokens), 4),
+    }
+
+
+def completion_logprobs(answer: Answer, tokenizer: Tokenizer, text: str, alternatives: int) -> dict[str, Any]:
+    """OpenAI's `logprobs` of a completion: log p of the base model over its whole vocabulary, at temperature 1.
+
+    Tokens whose text begins beyond the trimmed text are left out, as is the end-of-sequence token.
+    """
+    trace, rows = answer.trace, answer.trace.rows
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    tokens: list[str] = []
+    values: list[float | None] = []
+    tops: list[dict[str, float | None]] = []
+    offsets: list[int] = []
+    at = 0
+    for index, token in enumerate(trace.ids):
+        if at >= len(text):
+            break
+        offsets.append(at)
+        at += len(decoder.decode(tokenizer.response_bytes([token])))
+        tokens.append(tokenizer.token_text(token))
+        mass = float(trace.log_mass[index])
+        values.append(number(float(trace.log_p[index]) + mass))
+        if rows is not None:
+            row = rows[index]
+            shown = range(min(alternatives, len(row.ids)))
+            tops.append({tokenizer.token_text(int(row.ids[i])): number(row.log_p(i) + row.log_mass) for i in shown})
+    return {
+        "tokens": tokens,
+        "token_logprobs": values,
+        "top_logprobs": tops if alternatives else None,
+        "text_offset": offsets,
+    }
