@@ -149,7 +149,9 @@ class Chain:
 
     def _decide(self, stage: int, step: int, cut: int, log_u: float, drawn: _Drawn) -> None:
         watcher = drawn.watcher
-        log_ratio = None if watcher.rejected or watcher.bound is None else watcher.bound.value
+        assert watcher.bound is not None
+        value = watcher.bound.value
+        log_ratio = None if watcher.rejected else value
         accepted = log_ratio is not None and accepts(log_ratio, log_u)
         before = self.trace
         if accepted:
@@ -160,7 +162,7 @@ class Chain:
             accepted=accepted,
             moved=moved,
             rejected_early=watcher.rejected,
-            non_finite=log_ratio is not None and not math.isfinite(log_ratio),
+            non_finite=math.isnan(value) or value == -math.inf,
         )
         self._emit(
             Stepped(
@@ -190,11 +192,11 @@ class Chain:
         change the law.
         """
         limit = horizon - cut
-        allowed = limit
-        if self.params.max_generated_tokens is not None:
-            allowed = min(limit, self.params.max_generated_tokens - self.usage.generated_tokens)
         for attempt in range(RETRIES + 1):
             watcher = self._watcher(cut, limit, bound, log_u)
+            allowed = limit
+            if self.params.max_generated_tokens is not None:  # failed attempts are charged too
+                allowed = min(limit, self.params.max_generated_tokens - self.usage.generated_tokens)
             if allowed < 1:
                 return _Drawn(watcher, self._no_rows(), EndedBy.TOKEN_BUDGET)
             try:
@@ -227,12 +229,14 @@ class Chain:
             head=task.head,
         )
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as deadline:
                 segment = await self.engine.propose(request)
         except BaseException as error:
             self.usage = self.usage.plus(generated_tokens=len(watcher.tokens))
-            if isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) and deadline.expired():
                 raise _BudgetSpent(EndedBy.DEADLINE) from None
+            if isinstance(error, TimeoutError):
+                raise EngineError("the engine timed out on this call") from error
             raise
         self.usage = self.usage.plus(generated_tokens=len(segment.tokens))
         watcher(segment.tokens[len(watcher.tokens) :])

@@ -22,6 +22,8 @@ class EntropyCut:
         if self._flat is not None:
             return self._flat.advance(length, entropy_before, log_norm, entropy)
         jump = entropy - entropy_before
+        if math.isnan(jump):
+            return math.nan, math.nan  # max and min below would lose it, and the ratio would look healthy
         if jump <= 0:
             return -math.inf, log_norm
         log_weight = self.cut_power * math.log(jump)
