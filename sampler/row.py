@@ -16,14 +16,14 @@ numerical noise then moves a draw only when the uniform lies at the edge of two 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+Ids = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +43,24 @@ class Row:
     log_z: float
     entropy: float
     log_mass: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the head's arrays."""
+        return self.ids.nbytes + self.logits.nbytes
+
+    def compact(self, dtype: type[np.floating[Any]], head: int) -> "Row":
+        """A copy to keep: narrow types that hold the same numbers, and of an incomplete head `head` tokens at most.
+
+        `dtype` must hold the engine's logits exactly, so that a draw from the copy is a draw from the row.
+        """
+        kept = len(self.ids) if self.complete else min(head, len(self.ids))
+        return replace(
+            self,
+            ids=self.ids[:kept].astype(np.int32),
+            logits=self.logits[:kept].astype(dtype),
+            size=min(self.size, kept),
+        )
 
     def log_p(self, index: int) -> float:
         """log p of the head's token `index`, over the support."""
@@ -85,8 +103,8 @@ def statistics(logits: Floats, alpha: float) -> tuple[float, float, float]:
 
 
 def finite(logits: NDArray[Any]) -> int:
-    """How many of the sorted logits are above −inf; NaN counts, so that it is seen and not dropped."""
-    return int(np.count_nonzero(~np.isneginf(logits)))
+    """How many of the sorted logits are above −inf; all of them beside a NaN, so that it is seen and not dropped."""
+    return len(logits) if np.isnan(logits).any() else int(np.count_nonzero(~np.isneginf(logits)))
 
 
 def row_of_top(ids: Ids, logits: NDArray[Any], size: int, alpha: float, log_total: float) -> Row:

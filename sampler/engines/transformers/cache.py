@@ -1,4 +1,4 @@
-"""Keys and values of the running rows, in one buffer that every layer shares.
+"""Keys and values of running rows, one buffer a plane, and the attention that reads them.
 
 Rows are compact: row b of the buffer is row b of the batch, so attention reads a view and nothing is gathered or
 concatenated as rows grow. Each row is written from position 0 on (right-padded), so rows of any length share a
@@ -14,86 +14,112 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 ATTENTION = "powercut"
+GROWTH = 1.25
+"""Factor by which rows and capacity grow at least, so that copies stay rare and little is left unused."""
 
 
-class RunningCache(Cache):
-    """Buffer of shape [2 × layers, rows, kv heads, capacity, head size]; even planes are keys, odd ones values."""
+class RowCache(Cache):
+    """Two planes a layer (keys, values), each [rows, kv heads, capacity, head size].
+
+    Planes grow one at a time, so that growing needs the memory of one more plane and not of a second buffer.
+    """
 
     def __init__(self, layers: int, heads: int, head_size: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(layers=[])
-        self.planes = 2 * layers
-        self._buffer = torch.empty((self.planes, 0, heads, 0, head_size), dtype=dtype, device=device)
+        self._shape = (layers, heads, head_size, dtype, device)
+        self._planes = [torch.empty((0, heads, 0, head_size), dtype=dtype, device=device) for _ in range(2 * layers)]
         self._rows = slice(0, 0)
         self._positions = torch.empty(0, dtype=torch.long)
+        self._index = torch.empty(0, dtype=torch.long)
         self._length = 0
+
+    def like(self) -> "RowCache":
+        """An empty cache for the same model."""
+        return RowCache(*self._shape)
 
     @property
     def token_bytes(self) -> int:
         """Bytes of one token's keys and values."""
-        return self.planes * self._buffer.shape[2] * self._buffer.shape[4] * self._buffer.element_size()
+        layers, heads, head_size, dtype, _ = self._shape
+        return 2 * layers * heads * head_size * dtype.itemsize
 
     @property
     def buffer_bytes(self) -> int:
         """Bytes that the buffer takes now."""
-        return self._buffer.numel() * self._buffer.element_size()
+        rows, _, capacity, _ = self._planes[0].shape
+        return rows * capacity * self.token_bytes
 
-    def reserve(self, rows: int, length: int) -> None:
-        """Make room for rows of `length` tokens, growing by doubling so that copies stay rare."""
-        planes, had_rows, heads, capacity, size = self._buffer.shape
+    def tight_bytes(self, rows: int, length: int) -> int:
+        """Bytes of the smallest buffer for rows of `length` tokens."""
+        return rows * round_up(length) * self.token_bytes
+
+    def reserve(self, rows: int, length: int, max_bytes: int | None = None) -> None:
+        """Make room for rows of `length` tokens, generously unless that would take more than `max_bytes`."""
+        had_rows, heads, capacity, size = self._planes[0].shape
         if rows <= had_rows and length <= capacity:
             return
-        new_rows = max(had_rows, 1)
-        while new_rows < rows:
-            new_rows *= 2
-        new_capacity = max(capacity, 64)
-        while new_capacity < length:
-            new_capacity *= 2
-        buffer = self._buffer.new_zeros((planes, new_rows, heads, new_capacity, size))
-        buffer[:, :had_rows, :, :capacity] = self._buffer
-        self._buffer = buffer
+        new_rows = had_rows if rows <= had_rows else max(rows, int(had_rows * GROWTH))
+        new_capacity = capacity if length <= capacity else max(round_up(length), round_up(int(capacity * GROWTH)))
+        if max_bytes is not None and new_rows * new_capacity * self.token_bytes > max_bytes:
+            new_rows, new_capacity = rows, round_up(length)
+        kept_rows, kept = min(had_rows, new_rows), min(capacity, new_capacity)
+        for at, plane in enumerate(self._planes):
+            grown = plane.new_zeros((new_rows, heads, new_capacity, size))  # masked columns must not hold NaN
+            grown[:kept_rows, :, :kept] = plane[:kept_rows, :, :kept]
+            self._planes[at] = grown
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._buffer = self._buffer[:, :0, :, :0].clone()
+        self._planes = [plane[:0, :, :0].clone() for plane in self._planes]
 
-    def load(self, row: int, pieces: list[Tensor]) -> None:
-        """Write stored prefix pieces, each [planes, heads, tokens, size], at the start of a row."""
-        at = 0
-        for piece in pieces:
-            self._buffer[:, row, :, at : at + piece.shape[2]] = piece
-            at += piece.shape[2]
+    def load(self, row: int, pieces: list[Tensor]) -> int:
+        """Write stored prefix pieces, each [planes, heads, tokens, size], at the start of a row; their length."""
+        if not pieces:
+            return 0
+        joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+        length = joined.shape[2]
+        for plane, values in zip(self._planes, joined, strict=True):
+            plane[row, :, :length] = values
+        return length
 
     def store(self, row: int, start: int, end: int) -> Tensor:
         """A copy of a row's positions start..end: [planes, heads, tokens, size]."""
-        return self._buffer[:, row, :, start:end].clone()
+        return torch.stack([plane[row, :, start:end] for plane in self._planes])
 
     def move(self, source: int, target: int, length: int) -> None:
         """Move a row into a freed one."""
-        self._buffer[:, target, :, :length] = self._buffer[:, source, :, :length]
+        for plane in self._planes:
+            plane[target, :, :length] = plane[source, :, :length]
 
     def begin(self, rows: slice, positions: Tensor, length: int) -> None:
         """Say where the next forward pass writes: positions [rows, new tokens], and how far it reads."""
         self._rows, self._positions, self._length = rows, positions, length
+        self._index = torch.arange(rows.stop - rows.start, device=positions.device)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write one layer's new keys and values; return views of everything the pass may attend to."""
-        keys = self._buffer[2 * layer_idx, self._rows]
-        values = self._buffer[2 * layer_idx + 1, self._rows]
+        return (
+            self._write(self._planes[2 * layer_idx][self._rows], key_states),
+            self._write(self._planes[2 * layer_idx + 1][self._rows], value_states),
+        )
+
+    def _write(self, plane: Tensor, new: Tensor) -> Tensor:
         if self._positions.shape[1] == 1:
-            row = torch.arange(keys.shape[0], device=keys.device)
-            keys[row, :, self._positions[:, 0]] = key_states[:, :, 0]
-            values[row, :, self._positions[:, 0]] = value_states[:, :, 0]
+            plane[self._index, :, self._positions[:, 0]] = new[:, :, 0]
         else:  # a prefill is one row of consecutive positions that end where the pass reads to
-            start = self._length - self._positions.shape[1]
-            keys[:, :, start : self._length] = key_states
-            values[:, :, start : self._length] = value_states
-        return keys[:, :, : self._length], values[:, :, : self._length]
+            plane[:, :, self._length - new.shape[2] : self._length] = new
+        return plane[:, :, : self._length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens in the longest row of the pass."""
         return self._length
+
+
+def round_up(length: int) -> int:
+    """Capacity in steps of 64 tokens."""
+    return -(-length // 64) * 64
 
 
 def causal_mask(positions: Tensor, length: int) -> Tensor:

@@ -6,7 +6,8 @@ from typing import cast
 
 from sampler.engine import EngineInfo, Priority, Request, check_request
 from sampler.engines.transformers.model import Model
-from sampler.engines.transformers.worker import Proposal, Reply, Scoring, Worker
+from sampler.engines.transformers.work import Proposal, Reply, Scoring
+from sampler.engines.transformers.worker import Worker
 from sampler.errors import InvalidParams
 from sampler.row import Row
 from sampler.tokenizer import Tokenizer
@@ -14,7 +15,7 @@ from sampler.trace import Segment, Token
 
 
 class TransformersEngine:
-    """A local model. `max_rows` proposals run at once; `kv_cache_bytes` bounds the prefixes kept for reuse."""
+    """A local model. `max_rows` proposals run at once; `kv_cache_bytes` bounds all keys and values together."""
 
     def __init__(
         self, model: Model, tokenizer: Tokenizer, name: str, *, max_rows: int = 32, kv_cache_bytes: int = 1 << 30

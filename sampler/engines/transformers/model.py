@@ -1,14 +1,16 @@
 """A causal language model from transformers, its forward passes over the running rows, and a check at load."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from sampler.engines.transformers.cache import ATTENTION, RunningCache, causal_mask
+from sampler.engines.transformers.cache import ATTENTION, RowCache, causal_mask
 from sampler.errors import InvalidParams, ModelNotFound
 
 DTYPES: dict[str, torch.dtype] = {
@@ -28,24 +30,35 @@ class Model:
     """A model on its device. Not thread-safe: the worker owns it."""
 
     network: Any
-    cache: RunningCache
+    cache: RowCache
     vocabulary: int
     context: int
     eos_ids: frozenset[int]
     device: torch.device
     dtype: torch.dtype
 
-    def hidden(self, rows: slice, ids: Tensor, positions: Tensor, length: int) -> Tensor:
+    @property
+    def row_dtype(self) -> type[np.floating[Any]]:
+        """What logits are exact in: float32, or float64 for a float64 model."""
+        return np.float64 if self.dtype == torch.float64 else np.float32
+
+    def hidden(self, cache: RowCache, rows: slice, ids: Tensor, positions: Tensor, length: int) -> Tensor:
         """Hidden states [rows, new tokens, width] of new tokens at `positions`, attending to `length` columns."""
-        self.cache.begin(rows, positions, length)
+        cache.begin(rows, positions, length)
         out = self.network.base_model(
             input_ids=ids,
             position_ids=positions,
             attention_mask=causal_mask(positions, length),
-            past_key_values=self.cache,
+            past_key_values=cache,
             use_cache=True,
         )
         return out.last_hidden_state
+
+    def prefill(self, cache: RowCache, row: int, ids: Sequence[int], start: int, end: int) -> Tensor:
+        """Hidden states of ids[start:end] written into a row whose first `start` positions are there."""
+        positions = torch.arange(start, end, device=self.device)[None]
+        new = torch.tensor([ids[start:end]], device=self.device)
+        return self.hidden(cache, slice(row, row + 1), new, positions, end)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in float32 (float64 models: float64), whatever the model's dtype."""
@@ -79,7 +92,7 @@ def wrap(network: Any, config: Any, eos: frozenset[int]) -> Model:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     parameter = next(network.parameters())
-    cache = RunningCache(text.num_hidden_layers, heads, head_size, parameter.dtype, parameter.device)
+    cache = RowCache(text.num_hidden_layers, heads, head_size, parameter.dtype, parameter.device)
     vocabulary = network.get_output_embeddings().weight.shape[0]
     context = int(getattr(text, "max_position_embeddings", 1 << 20))
     model = Model(network, cache, vocabulary, context, eos, parameter.device, parameter.dtype)
@@ -95,9 +108,9 @@ def check(model: Model) -> None:
     model.network.set_attn_implementation(ATTENTION)
     try:
         model.cache.reserve(1, 12)
-        at = torch.arange(12, device=model.device)[None]
-        model.hidden(slice(0, 1), ids[:, :11], at[:, :11], 11)
-        ours = model.logits(model.hidden(slice(0, 1), ids[:, 11:], at[:, 11:], 12))[0, -1].double()
+        text = [int(token) for token in ids[0]]
+        model.prefill(model.cache, 0, text, 0, 11)
+        ours = model.logits(model.prefill(model.cache, 0, text, 11, 12))[0, -1].double()
     except Exception as error:  # any failure here means the same: another kind of model than we can run
         raise ModelNotFound(f"this model's attention is not supported: {error}") from error
     finally:

@@ -32,6 +32,11 @@ class PrefixStore:
         """Bytes held now."""
         return self._tokens * self._token_bytes
 
+    def resize(self, max_bytes: int) -> None:
+        """Set the bound, and drop what no longer fits."""
+        self.max_bytes = max(0, max_bytes)
+        self._evict()
+
     def clear(self) -> None:
         """Forget everything."""
         self._root = _Node((), None, None)

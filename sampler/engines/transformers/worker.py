@@ -1,83 +1,37 @@
-"""The worker: one thread that owns the model and runs every row there is, token by token."""
+"""The worker: one thread that owns the model.
 
-import asyncio
+Each turn admits waiting work, computes at most one chunk of a long prompt, and draws one token for every running row,
+so that nobody waits for anybody's prompt or answer to end.
+"""
+
 import heapq
 import itertools
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
-from sampler.engine import Request, Support, segment_end
-from sampler.engines.transformers.heads import Heads, head_size, needs_full
+from sampler.engine import Priority, Support
+from sampler.engines.transformers.batch import Batch
+from sampler.engines.transformers.heads import Heads
 from sampler.engines.transformers.model import Model
-from sampler.engines.transformers.prefixes import PrefixStore
-from sampler.errors import EngineDead, EngineError, EngineOutOfMemory
-from sampler.row import Row
-from sampler.trace import End, Segment, Token
+from sampler.engines.transformers.work import Proposal, Scoring, translate
+from sampler.errors import EngineDead
+from sampler.trace import End, Token
 
-SCORE_CHUNK = 128
-"""Positions scored in one pass, to bound the memory of their logits."""
-
-
-@dataclass(slots=True, eq=False)
-class Reply:
-    """Where an answer goes: a future of some event loop."""
-
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[object]
-    cancelled: bool = False
-
-    def answer(self, value: object) -> None:
-        """Resolve the future from any thread; nobody may be waiting any more."""
-        if self.loop.is_closed():
-            return
-
-        def resolve() -> None:
-            if self.future.done():
-                return
-            if isinstance(value, BaseException):
-                self.future.set_exception(value)
-            else:
-                self.future.set_result(value)
-
-        self.loop.call_soon_threadsafe(resolve)
-
-
-@dataclass(slots=True, eq=False)
-class Proposal:
-    """A request on its way: a row of the batch once it runs. `cached` tokens of it have keys and values."""
-
-    request: Request
-    reply: Reply
-    ids: list[int]
-    cached: int = 0
-    reused: int = 0
-    tokens: list[Token] = field(default_factory=lambda: list[Token]())
-    rows: list[Row] = field(default_factory=lambda: list[Row]())
-
-
-@dataclass(slots=True, eq=False)
-class Scoring:
-    """A text to score."""
-
-    ids: tuple[int, ...]
-    start: int
-    head: int
-    reply: Reply
+CHUNK = 64
+"""Tokens of a prompt computed between two tokens of the running rows."""
 
 
 class Worker:
     """Runs proposals in one batch. `submit` may be called from any thread."""
 
-    def __init__(self, model: Model, max_rows: int, kv_cache_bytes: int) -> None:
-        self.model, self.max_rows = model, max_rows
-        self.prefixes = PrefixStore(kv_cache_bytes, model.cache.token_bytes)
-        self.running: list[Proposal] = []
-        self.decoded_tokens = 0
-        self.forward_passes = 0
-        self._waiting: list[tuple[int, int, Proposal | Scoring]] = []
+    def __init__(self, model: Model, max_rows: int, kv_bytes: int) -> None:
+        self.model = model
+        self.batch = Batch(model, max_rows, kv_bytes)
+        self._staging = model.cache.like()
+        self._staged = 0
+        self._long: list[Proposal | Scoring] = []
+        self._waiting: list[tuple[tuple[int, int], Proposal | Scoring]] = []
         self._arrival = itertools.count()
         self._wake = threading.Condition()
         self._closed = False
@@ -89,7 +43,8 @@ class Worker:
         with self._wake:
             if self._closed:
                 raise EngineDead("the engine has been closed")
-            heapq.heappush(self._waiting, (priority, next(self._arrival), work))
+            work.order = (priority, next(self._arrival))
+            heapq.heappush(self._waiting, (work.order, work))
             self._wake.notify()
 
     @property
@@ -98,9 +53,9 @@ class Worker:
         return self._thread.is_alive() and not self._closed
 
     def room(self) -> int:
-        """Rows that could start now."""
+        """Rows that could start now; none while anybody waits."""
         with self._wake:
-            return max(0, self.max_rows - len(self.running) - len(self._waiting))
+            return 0 if self._waiting or self._long else max(0, self.batch.max_rows - len(self.batch.rows))
 
     def close(self) -> None:
         """Stop the thread; whoever waits is told."""
@@ -113,153 +68,125 @@ class Worker:
         with torch.inference_mode():
             while self._wait():
                 try:
-                    self._admit()
-                    if self.running:
-                        self._decode()
+                    self._turn()
                 except Exception as error:  # the worker loop: every waiter gets an answer
                     self._fail(error)
-        for work in [*self.running, *(entry[2] for entry in self._waiting)]:
+        for work in [*self.batch.rows, *self._long, *(entry[1] for entry in self._waiting)]:
             work.reply.answer(EngineDead("the engine has been closed"))
-        self.running.clear()
         self._waiting.clear()
-        self.prefixes.clear()
+        self._long.clear()
+        self._staging.clear()
+        self.batch.clear()
 
     def _wait(self) -> bool:
         with self._wake:
-            while not self._closed and not self.running and not self._waiting:
+            while not (self._closed or self.batch.rows or self._waiting or self._long):
+                self.batch.rest()
                 self._wake.wait()
             return not self._closed
 
-    def _next(self) -> Proposal | Scoring | None:
+    def _turn(self) -> None:
+        self._admit()
+        if self._long:
+            self._prepare(self._long[0])
+        if self.batch.rows:
+            for proposal in self.batch.decode():
+                self._requeue(proposal)
+
+    def _requeue(self, proposal: Proposal) -> None:
         with self._wake:
-            if self._waiting and len(self.running) < self.max_rows:
-                return heapq.heappop(self._waiting)[2]
-        return None
+            heapq.heappush(self._waiting, (proposal.order, proposal))
 
     def _admit(self) -> None:
         while (work := self._next()) is not None:
-            if work.reply.cancelled:
-                continue
             try:
                 if isinstance(work, Scoring):
-                    work.reply.answer(self._score(work))
+                    self._long.append(work)
+                    continue
+                pieces = self.batch.stored(work)
+                if len(work.ids) - 1 - sum(piece.shape[2] for piece in pieces) > CHUNK:
+                    self._long.append(work)
                 else:
-                    self._join(work)
+                    self.batch.join(work, pieces)
             except Exception as error:  # this caller's failure is not its neighbours'
                 work.reply.answer(translate(error))
 
-    def _join(self, proposal: Proposal) -> None:
-        """Give a proposal the next row: load what is stored of its prefix, compute the rest but its last token."""
-        row, ids, cache = len(self.running), proposal.ids, self.model.cache
-        cache.reserve(row + 1, len(ids) + 1)
-        pieces = self.prefixes.match(ids[:-1])
-        cache.load(row, pieces)
-        proposal.cached = proposal.reused = sum(piece.shape[2] for piece in pieces)
-        if proposal.cached < len(ids) - 1:
-            self._prefill(row, ids, proposal.cached, len(ids) - 1)
-            proposal.cached = len(ids) - 1
-        self.running.append(proposal)
+    def _next(self) -> Proposal | Scoring | None:
+        """The most urgent work that may start now."""
+        with self._wake:
+            while self._waiting:
+                work = self._waiting[0][1]
+                if not work.reply.cancelled and isinstance(work, Proposal) and not self._makes_way(work):
+                    return None
+                heapq.heappop(self._waiting)
+                if not work.reply.cancelled:
+                    return work
+        return None
 
-    def _prefill(self, row: int, ids: Sequence[int], start: int, end: int) -> torch.Tensor:
-        device = self.model.device
-        positions = torch.arange(start, end, device=device)[None]
-        new = torch.tensor([ids[start:end]], device=device)
-        self.forward_passes += 1
-        return self.model.hidden(slice(row, row + 1), new, positions, end)
-
-    def _decode(self) -> None:
-        """One token for every row."""
-        batch = self.running
-        length = max(proposal.cached for proposal in batch) + 1
-        device, cache = self.model.device, self.model.cache
-        cache.reserve(len(batch), length)
-        new = torch.tensor([[proposal.ids[-1]] for proposal in batch], device=device)
-        positions = torch.tensor([[proposal.cached] for proposal in batch], device=device)
-        logits = self.model.logits(self.model.hidden(slice(0, len(batch)), new, positions, length)[:, -1])
-        self.forward_passes += 1
-        self.decoded_tokens += len(batch)
-        requests = [proposal.request for proposal in batch]
-        heads = Heads(
-            logits,
-            max(head_size(request) for request in requests),
-            [request.alpha for request in requests],
-            any(needs_full(request.support) for request in requests),
-        )
-        left = [index for index, proposal in enumerate(batch) if self._advance(index, proposal, heads)]
-        for index in reversed(left):
-            self._leave(index)
-
-    def _advance(self, index: int, proposal: Proposal, heads: Heads) -> bool:
-        """Draw a row's next token; whether the row is done."""
-        request = proposal.request
-        proposal.cached += 1
-        if proposal.reply.cancelled:
-            return True
-        try:
-            position = request.position + len(proposal.tokens)
-            row, token = heads.draw(index, request, request.key.uniform(position))
-            proposal.tokens.append(token)
-            proposal.ids.append(token.id)
-            if request.keep_rows:
-                proposal.rows.append(row)
-            end = segment_end(token.id, request.eos_ids, request.watch((token,)) if request.watch else None)
-        except Exception as error:  # a watcher's failure is its caller's alone
-            proposal.reply.answer(translate(error))
-            return True
-        if end is None and len(proposal.tokens) >= request.max_tokens:
-            end = End.LENGTH
-        if end is None:
-            return False
-        rows = tuple(proposal.rows) if request.keep_rows else None
-        proposal.reply.answer(Segment(tuple(proposal.tokens), end, rows, proposal.reused))
+    def _makes_way(self, work: Proposal) -> bool:
+        """Whether there is a row for this proposal; rows that only draw ahead give theirs up."""
+        while not self.batch.admits(len(work.ids)):
+            ahead = None if work.request.priority is Priority.PREFETCH else self.batch.last_prefetch()
+            if ahead is None:
+                return False
+            self.batch.preempt(ahead).finish(End.CANCELLED)
         return True
 
-    def _leave(self, index: int) -> None:
-        """Free a row: keep its keys and values for later, and move the last row into its place."""
-        cache, proposal, last = self.model.cache, self.running[index], len(self.running) - 1
-        ids = tuple(proposal.ids[: proposal.cached])
-        self.prefixes.insert(ids, lambda start, end: cache.store(index, start, end))
-        if index != last:
-            cache.move(last, index, self.running[last].cached)
-            self.running[index] = self.running[last]
-        self.running.pop()
+    def _prepare(self, work: Proposal | Scoring) -> None:
+        """Compute one chunk of a long text in the staging row."""
+        try:
+            done = work.reply.cancelled or self._chunk(work)
+        except Exception as error:
+            work.reply.answer(translate(error))
+            done = True
+        if done:
+            self._long.pop(0)
+            self._staged = 0
+            self._staging.clear()
 
-    def _score(self, work: Scoring) -> tuple[Sequence[Token], Sequence[Row]]:
-        row, ids = len(self.running), work.ids
-        self.model.cache.reserve(row + 1, len(ids))
-        tokens: list[Token] = []
-        rows: list[Row] = []
-        for start in range(0, len(ids) - 1, SCORE_CHUNK):
-            end = min(start + SCORE_CHUNK, len(ids) - 1)
-            logits = self.model.logits(self._prefill(row, ids, start, end)[0])
-            wanted = max(start, work.start - 1)
-            if wanted >= end:
-                continue
-            logits = logits[wanted - start :]
-            heads = Heads(logits, max(work.head, 1), [1.0] * len(logits), full=True)
-            for offset in range(len(logits)):
-                head = heads.row(offset, Support(), 1.0)
-                target = ids[wanted + offset + 1]
-                log_p = float(logits[offset, target]) - head.log_norm
-                tokens.append(Token(target, log_p, head.log_z, head.entropy, 0.0))
-                rows.append(head)
-        return tokens, rows
+    def _chunk(self, work: Proposal | Scoring) -> bool:
+        """One chunk; whether the text is ready."""
+        last = len(work.ids) - 1
+        if self._staged == 0 and isinstance(work, Proposal):
+            pieces = self.batch.stored(work)
+            self._staging.reserve(1, last)
+            self._staged = self._staging.load(0, pieces)
+            if last - self._staged <= CHUNK:  # somebody else has computed it by now
+                self._requeue(work)
+                return True
+        start, end = self._staged, min(self._staged + CHUNK, last)
+        self._staging.reserve(1, end)
+        hidden = self.model.prefill(self._staging, 0, work.ids, start, end)
+        self.batch.forward_passes += 1
+        self._staged = end
+        if isinstance(work, Scoring):
+            self._score(work, hidden[0], start)
+            if end == last:
+                work.reply.answer((work.tokens, work.rows))
+            return end == last
+        if last - end > CHUNK:
+            return False
+        work.prefix = [self._staging.store(0, 0, end)]
+        self.batch.prefixes.insert(tuple(work.ids[:end]), lambda a, b: self._staging.store(0, a, b))
+        self._requeue(work)
+        return True
+
+    def _score(self, work: Scoring, hidden: torch.Tensor, start: int) -> None:
+        """The rows of the scored tokens among those that follow positions start.."""
+        skipped = max(0, work.start - 1 - start)
+        if skipped >= len(hidden):
+            return
+        logits = self.model.logits(hidden[skipped:])
+        heads = Heads(logits, max(work.head, 1), [1.0] * len(logits), full=True)
+        for offset in range(len(logits)):
+            row = heads.row(offset, Support(), 1.0)
+            target = work.ids[start + skipped + offset + 1]
+            log_p = float(logits[offset, target]) - row.log_norm
+            work.tokens.append(Token(target, log_p, row.log_z, row.entropy, 0.0))
+            work.rows.append(row.compact(self.model.row_dtype, work.head))
 
     def _fail(self, error: Exception) -> None:
-        """A forward pass failed: its rows' callers are told, and the next request starts clean."""
-        for proposal in self.running:
+        """A forward pass of the batch failed: its rows' callers are told, and the next request starts clean."""
+        for proposal in self.batch.rows:
             proposal.reply.answer(translate(error))
-        self.running.clear()
-        self.model.cache.clear()
-        self.prefixes.clear()
-
-
-def translate(error: Exception) -> Exception:
-    """The sampler's error for whatever the model raised."""
-    if isinstance(error, EngineError):
-        return error
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error):
-        return EngineOutOfMemory("the model ran out of memory on this call")
-    failure = EngineError(f"the model failed: {type(error).__name__}")
-    failure.__cause__ = error
-    return failure
+        self.batch.clear()
