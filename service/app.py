@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from sampler.engine import Engine
 from service import errors
 from service.api import completions, health, models
-from service.middleware import BodyLimit
+from service.middleware import BodyLimit, UnexpectedErrors
 from service.runner import Runner
 from service.settings import Settings
 
@@ -25,6 +25,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
     app.state.runner = Runner(engine, settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(UnexpectedErrors)
     for family in (completions, models, health):
         app.include_router(family.router)
     errors.install(app)

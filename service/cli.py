@@ -3,18 +3,22 @@
 import asyncio
 import json
 import secrets
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 import uvicorn
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sampler.answer import Answer, PowerUsage
 from sampler.engine import Engine, EngineOptions, load_engine
 from sampler.engines import ENGINES
-from sampler.errors import SamplerError
+from sampler.errors import ContextExceeded, InvalidParams, SamplerError
 from sampler.events import Event, Extended, Stepped
 from sampler.methods import METHODS, POWER_METHODS
 from sampler.methods.job import Job
@@ -33,12 +37,15 @@ DType = Annotated[str | None, typer.Option("--dtype", help="bf16, fp32 or fp64 (
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 (default: cuda if there is one)")]
 
 
-def load(name: str, options: EngineOptions) -> Engine:
-    """Load an engine, or leave with one clear line."""
+@contextmanager
+def one_clear_line() -> Iterator[None]:
+    """Say in one line what is wrong with the call, and leave with exit code 2."""
     try:
-        return load_engine(name, options)
-    except SamplerError as error:
-        typer.echo(f"powercut: {error}", err=True)
+        yield
+    except (SamplerError, ValidationError) as error:
+        wrong = error.errors()[0] if isinstance(error, ValidationError) else None
+        line = f"POWERCUT_{str(wrong['loc'][0]).upper()}: {wrong['msg']}" if wrong else error
+        typer.echo(f"powercut: {line}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -55,11 +62,12 @@ def serve(
     kv_cache_bytes: Annotated[int | None, typer.Option(min=0, help="bytes of prefixes kept for reuse (1 GiB)")] = None,
 ) -> None:
     """Serve a model over HTTP in OpenAI's shapes."""
-    settings = Settings()
-    options = EngineOptions(model, served_model_name, dtype, device, max_rows, kv_cache_bytes)
-    loaded = load(engine, options)
+    with one_clear_line():
+        settings = Settings()
+        loaded = load_engine(engine, EngineOptions(model, served_model_name, dtype, device, max_rows, kv_cache_bytes))
     info = loaded.info
     typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at http://{host}:{port}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn drains first, then raises the signal once more
     uvicorn.run(
         create_app(loaded, settings),
         host=host,
@@ -92,9 +100,8 @@ def sample(
 ) -> None:
     """Sample one answer, watch its chain, and see what it cost."""
     stops = tuple(stop or ())
-    try:
-        if method not in METHODS:
-            raise typer.BadParameter(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    with one_clear_line():
+        check_call(method, seed, prompt, *stops)
         params: PowerParams | PlainParams = (
             PowerParams(
                 max_tokens,
@@ -110,16 +117,23 @@ def sample(
             if method in POWER_METHODS
             else PlainParams(max_tokens, temperature, stop=stops)
         )
-    except SamplerError as error:
-        raise typer.BadParameter(str(error)) from None
-    loaded = load(engine, EngineOptions(model=model, dtype=dtype, device=device))
-    seed = secrets.randbits(63) if seed is None else seed
-    try:
+        loaded = load_engine(engine, EngineOptions(model=model, dtype=dtype, device=device))
+        seed = secrets.randbits(63) if seed is None else seed
         answer = asyncio.run(run_one(loaded, prompt, method, params, seed, quiet=as_json))
-    except SamplerError as error:
-        typer.echo(f"powercut: {error}", err=True)
-        raise typer.Exit(2) from None
     show(answer, answer_text(answer, loaded.tokenizer, stops), as_json)
+
+
+def check_call(method: str, seed: int | None, *texts: str) -> None:
+    """Raise `InvalidParams` for what the parameters and the engine do not see."""
+    if method not in METHODS:
+        raise InvalidParams("method", f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    if seed is not None and not -(1 << 63) <= seed < 1 << 63:
+        raise InvalidParams("seed", "seed must fit into 64 bits with a sign")
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidParams("prompt", "the prompt and the stop strings must be UTF-8") from None
 
 
 async def run_one(
@@ -139,6 +153,9 @@ async def run_one(
             progress.update(task, description=describe(event, accepted, steps))
 
         ids = tuple(engine.tokenizer.encode(prompt))
+        if len(ids) + params.max_tokens > engine.info.context:
+            message = f"{len(ids)} prompt tokens and {params.max_tokens} more do not fit the context of "
+            raise ContextExceeded("max_tokens", f"{message}{engine.info.context}")
         try:
             return await METHODS[method](Job(engine, ids, params, seed, emit=follow))
         finally:

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from sampler import errors
 
@@ -33,11 +33,24 @@ TABLE: dict[type[Exception], Kind] = {
 }
 
 
-class ApiError(Exception):
-    """An error that the HTTP layer itself decides on."""
+BODY_REASONS: dict[type[BaseException], str] = {
+    UnicodeDecodeError: "it is not UTF-8",
+    RecursionError: "it is nested too deeply",
+    ValueError: "it holds a number of too many digits",
+}
+"""Why a body could not be read, for the failures that FastAPI does not name itself."""
+
+NAME_LIMIT = 64
+"""Characters of a caller's own field name that an error may repeat."""
+NAMES_LIMIT = 5
+"""Further wrong fields that an error may name."""
+
+
+class ApiError(HTTPException):
+    """An error that the HTTP layer itself decides on. FastAPI lets an HTTPException through while it reads a body."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str = "invalid_value") -> None:
-        super().__init__(message)
+        super().__init__(status, message)
         self.status, self.message, self.param, self.code = status, message, param, code
 
 
@@ -61,20 +74,36 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
 
 def describe_validation(found: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
     """Status and body of a request that does not fit its schema: names the field and the limit, echoes nothing."""
-    first = found[0]
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "")
-        return 400, body(f"the body is not valid JSON: {reason}", "invalid_request_error", None, "invalid_json")
-    param = ".".join(str(part) for part in first["loc"][1:] if not _is_branch(part)) or None
+    if found[0]["type"] == "json_invalid":
+        return unreadable(str(found[0].get("ctx", {}).get("error", "")))
+    if found[0]["loc"] == ("body",) and found[0]["type"] in {"missing", "model_attributes_type"}:
+        message = "the body must be a JSON object, sent with the header content-type: application/json"
+        return 422, body(message, "invalid_request_error", None, "invalid_value")
+    # A union reports each branch it tried: the one that got furthest says most.
+    field = [error for error in found if error["loc"][1:2] == found[0]["loc"][1:2]]
+    first = max(field, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
+    param = _name(first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
-    if len(found) > 1 and (others := {_name(e) for e in found[1:]} - {param, None}):
-        message += f" (also wrong: {', '.join(sorted(str(o) for o in others))})"
+    others = {_name(_without_indices(error["loc"])) for error in found} - {_name(_without_indices(first["loc"])), None}
+    if others:
+        shown = sorted(str(other) for other in others)
+        message += f" (also wrong: {', '.join(shown[:NAMES_LIMIT])}{' …' if len(shown) > NAMES_LIMIT else ''})"
     code = "unknown_field" if first["type"] == "extra_forbidden" else "invalid_value"
     return 422, body(f"{param}: {message}" if param else message, "invalid_request_error", param, code)
 
 
-def _name(found: Mapping[str, Any]) -> str | None:
-    return ".".join(str(part) for part in found["loc"][1:] if not _is_branch(part)) or None
+def unreadable(reason: str) -> tuple[int, dict[str, Any]]:
+    """Status and body of a request whose body is not JSON."""
+    return 400, body(f"the body is not valid JSON: {reason}", "invalid_request_error", None, "invalid_json")
+
+
+def _name(loc: Sequence[object]) -> str | None:
+    name = ".".join(str(part) for part in loc[1:] if not _is_branch(part))
+    return (name if len(name) <= NAME_LIMIT else f"{name[:NAME_LIMIT]}…") or None
+
+
+def _without_indices(loc: Sequence[object]) -> list[object]:
+    return [part for part in loc if not isinstance(part, int)]
 
 
 def _is_branch(part: object) -> bool:
@@ -91,7 +120,11 @@ def install(app: FastAPI) -> None:
         return JSONResponse(content, status)
 
     async def http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
+        for kind, reason in BODY_REASONS.items():
+            if isinstance(error.__cause__, kind):  # FastAPI failed to read the body
+                status, content = unreadable(reason)
+                return JSONResponse(content, status)
         content = body(str(error.detail), "invalid_request_error", None, None)
         return JSONResponse(content, error.status_code, headers=dict(error.headers or {}))
 
@@ -100,6 +133,6 @@ def install(app: FastAPI) -> None:
         return JSONResponse(content, status)
 
     app.add_exception_handler(RequestValidationError, validation)
-    app.add_exception_handler(HTTPException, http)
-    for kind in (ApiError, errors.SamplerError, Exception):
+    app.add_exception_handler(StarletteHTTPException, http)
+    for kind in (ApiError, errors.SamplerError):
         app.add_exception_handler(kind, known)

@@ -1,8 +1,9 @@
 """Pure ASGI middleware: nothing that would buffer a stream."""
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ApiError
+from service.errors import ApiError, describe
 
 
 class BodyLimit:
@@ -27,3 +28,31 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted, send)
+
+
+class UnexpectedErrors:
+    """Answers an exception that no handler knows.
+
+    Starlette's own last handler answers and raises again, upon which uvicorn hangs up without having said so:
+    the next request on that connection would be lost.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; an error before the reply becomes the reply."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:  # the request boundary
+            if scope["type"] != "http" or started:
+                raise
+            status, content = describe(error)
+            await JSONResponse(content, status)(scope, receive, send)

@@ -9,13 +9,13 @@ from typing import Any, Protocol, TypeVar
 from starlette.requests import Request
 
 from sampler.answer import Answer, PowerUsage
-from sampler.engine import Engine
-from sampler.errors import ContextExceeded
+from sampler.engine import Engine, check_context
 from sampler.events import Event
 from sampler.methods import METHODS
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
 from sampler.tokenizer import Tokenizer
+from sampler.tree import MemoTree
 from service.api.power import PowerOptions, choose_method, plain_params, power_params, split_model
 from service.errors import ApiError
 from service.render import answer_text, finish_reason, power_report
@@ -95,12 +95,7 @@ class Runner:
             )
         prompts = await self._prompts(asked.prompt, asked.n)
         for ids in prompts:
-            if len(ids) + params.max_tokens > info.context:
-                raise ContextExceeded(
-                    "max_tokens",
-                    f"the prompt has {len(ids)} tokens and max_tokens is {params.max_tokens}, "
-                    f"but the model's context is {info.context} tokens",
-                )
+            check_context(len(ids), params.max_tokens, info)
         # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
         seeds = [secrets.randbits(63) if asked.seed is None else asked.seed for _ in prompts]
         keep_events = asked.power is not None and "chain" in asked.power.include
@@ -133,9 +128,10 @@ class Runner:
 
     async def run_each(self, plan: Plan) -> AsyncIterator[Finished]:
         """Answers as they finish. Leaving the iteration, by an error or a cancel, cancels what still runs."""
+        trees = [MemoTree(self.settings.memo_tree_bytes) for _ in plan.prompts]
         tasks = [
-            asyncio.create_task(self._answer(plan, prompt, chain))
-            for prompt in range(len(plan.prompts))
+            asyncio.create_task(self._answer(plan, prompt, chain, tree))
+            for prompt, tree in enumerate(trees)
             for chain in range(plan.n)
         ]
         try:
@@ -150,7 +146,7 @@ class Runner:
         """All answers, in order."""
         return sorted([done async for done in self.run_each(plan)], key=lambda done: done.index)
 
-    async def _answer(self, plan: Plan, prompt: int, chain: int) -> Finished:
+    async def _answer(self, plan: Plan, prompt: int, chain: int, tree: MemoTree) -> Finished:
         events: list[Event] = []
         job = Job(
             self.engine,
@@ -160,6 +156,7 @@ class Runner:
             chain,
             plan.logprobs,
             emit=events.append if plan.keep_events else None,
+            tree=tree,
         )
         self.in_flight += 1
         try:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.api.power import PowerOptions
+from service.api.schema import RequestModel
 from service.api.stream import sse
 from service.render import completion_logprobs, usage_report
 from service.runner import Finished, Plan, Runner, total_usage, until_disconnect
@@ -17,22 +18,19 @@ from service.runner import Finished, Plan, Runner, total_usage, until_disconnect
 router = APIRouter()
 
 TokenId = Annotated[int, Field(ge=0)]
-Prompt = str | list[TokenId] | list[str] | list[list[TokenId]]
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
+Prompt = str | TokenIds | Annotated[list[str], Field(fail_fast=True)] | Annotated[list[TokenIds], Field(fail_fast=True)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(RequestModel):
     """OpenAI's `stream_options`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = False
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(RequestModel):
     """OpenAI's completion request with the `power` object; what is not listed is refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     prompt: Prompt

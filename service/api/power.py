@@ -2,20 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sampler.methods import METHODS, POWER_METHODS
 from sampler.params import LIMITS, Mode, PlainParams, PowerParams
+from service.api.schema import RequestModel
 from service.errors import ApiError
 
 ALPHA_MIN = 1.0
 """Smallest `power.alpha`; down to 0.5 goes through `temperature` alone, where it is plain that nothing is sharpened."""
 
 
-class PowerOptions(BaseModel):
+class PowerOptions(RequestModel):
     """Power sampling as asked for: draws from p(x)^α instead of p(x). Every field is optional."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     method: str | None = Field(default=None, description=f"one of {', '.join(POWER_METHODS)}", max_length=64)
     alpha: Annotated[float | None, Field(ge=ALPHA_MIN, le=LIMITS["alpha"][1], allow_inf_nan=False)] = None
@@ -25,9 +24,11 @@ class PowerOptions(BaseModel):
     mode: Mode = "exact"
     top_k: Annotated[int | None, Field(ge=LIMITS["top_k"][0], le=LIMITS["top_k"][1])] = 50
     early_rejection: bool = True
+    memo_tree: bool = True
+    prefetch: bool = True
     deadline_s: Annotated[float | None, Field(ge=LIMITS["deadline_s"][0], le=LIMITS["deadline_s"][1])] = None
     max_generated_tokens: Annotated[int | None, Field(ge=1, le=LIMITS["max_generated_tokens"][1])] = None
-    include: Annotated[list[Literal["chain"]], Field(max_length=8)] = []
+    include: list[Literal["chain"]] = Field(default=[], max_length=8)
 
 
 def split_model(name: str, served: str) -> str | None:
@@ -75,6 +76,8 @@ def power_params(
         top_k=min(options.top_k, vocabulary) if options.top_k is not None else None,
         mode=options.mode,
         early_rejection=options.early_rejection,
+        memo_tree=options.memo_tree,
+        prefetch=options.prefetch,
         stop=stop,
         deadline_s=options.deadline_s,
         max_generated_tokens=options.max_generated_tokens,

@@ -1,0 +1,57 @@
+"""Engines that are slow, fail or die, around a tabular one."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sampler.engine import EngineInfo, Request
+from sampler.engines.tabular import TabularEngine, from_table
+from sampler.trace import Segment
+
+
+class FaultyEngine(TabularEngine):
+    """A table that waits `delay_s` for each segment, and raises what `fail(number of the call)` returns."""
+
+    def __init__(
+        self,
+        table: dict[str, Any],
+        delay_s: float = 0.0,
+        fail: Callable[[int], Exception | None] = lambda call: None,
+        context: int | None = None,
+    ) -> None:
+        made = from_table(table, "letters")
+        super().__init__(table["vocab"], made.info.eos_ids, made._logits, made._default, "letters")
+        self.delay_s, self.fail = delay_s, fail
+        self.calls = self.in_flight = 0
+        self.is_alive = True
+        self.closed = False
+        if context is not None:
+            self._info = replace(self._info, context=context)
+
+    @property
+    def info(self) -> EngineInfo:
+        """The table's, perhaps with a smaller context."""
+        return self._info
+
+    @property
+    def alive(self) -> bool:
+        """Whatever the test says."""
+        return self.is_alive
+
+    async def propose(self, request: Request) -> Segment:
+        """Wait, fail or draw; counts the calls in flight."""
+        self.calls += 1
+        self.in_flight += 1
+        try:
+            failure = self.fail(self.calls)
+            await asyncio.sleep(self.delay_s)
+            if failure is not None:
+                raise failure
+            return await super().propose(request)
+        finally:
+            self.in_flight -= 1
+
+    async def aclose(self) -> None:
+        """Remember that it was called."""
+        self.closed = True

@@ -1,0 +1,92 @@
+"""Servers to test against: the real command in its own process, and an app on any engine in a thread."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from sampler.engine import Engine
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+"""Far longer than anything takes; only a failing test waits so long."""
+
+
+def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_ready(url: str) -> bool:
+    """Whether a server answers and its engine takes work."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def command(*arguments: str) -> list[str]:
+    """The `powercut` command line in this environment."""
+    return [sys.executable, "-m", "service", *arguments]
+
+
+@contextmanager
+def serving_command(options: Sequence[str], log: Path) -> Iterator[str]:
+    """`powercut serve` as a process, from ready to a clean end by SIGTERM."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command("serve", "--port", str(port), *options),
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        try:
+            wait_until(lambda: process.poll() is not None or is_ready(url), "the server to get ready")
+            assert process.poll() is None, log.read_text()
+            yield url
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0, log.read_text()[-2000:]
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def serving(engine: Engine, settings: Settings | None = None) -> Iterator[str]:
+    """The application on an engine of this process, behind a real socket."""
+    config = uvicorn.Config(create_app(engine, settings), log_level="critical", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_until(lambda: server.started, "the server to start")
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -1,0 +1,126 @@
+"""A client that leaves frees the engine, whatever its request was waiting for."""
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.service.checks import GOOD, assert_still_answers
+from tests.service.faulty import FaultyEngine
+from tests.service.serving import serving, serving_command, wait_until
+from tests.service.tables import letters_table
+
+FREED_WITHIN_S = 3.0
+HANGS_S = 600.0
+
+
+def send(url: str, request: dict[str, Any]) -> socket.socket:
+    """An open connection on which a request has been sent."""
+    address = urlsplit(url)
+    body = json.dumps(request).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
+    raw = socket.create_connection((address.hostname or "", address.port or 0), timeout=30)
+    raw.sendall(head.encode() + b"\r\n" + body)
+    return raw
+
+
+def assert_freed(engine: FaultyEngine, url: str) -> None:
+    """The engine works for nobody any more, and the server answers the next one."""
+    wait_until(lambda: engine.in_flight == 0, "the engine to be freed", FREED_WITHIN_S)
+    calls = engine.calls
+    engine.delay_s = 0.0
+    with httpx.Client(base_url=url, timeout=30) as http:
+        assert_still_answers(http)
+        assert engine.calls > calls
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("power", [None, GOOD["power"]], ids=["standard", "power"])
+def test_a_client_that_leaves_frees_the_engine(stream: bool, power: dict[str, Any] | None) -> None:
+    engine = FaultyEngine(letters_table(), delay_s=HANGS_S)
+    with serving(engine) as url:
+        with send(url, GOOD | {"n": 8, "stream": stream, "power": power}):
+            wait_until(lambda: engine.in_flight == 8, "all chains to reach the engine")
+        assert_freed(engine, url)
+
+
+def test_a_client_that_leaves_between_two_steps_stops_the_chain() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.01)
+    power = {"alpha": 1, "blocks": 1, "steps_per_block": 1000, "memo_tree": False}
+    with serving(engine) as url:
+        with send(url, GOOD | {"n": 4, "power": power}):
+            wait_until(lambda: engine.calls > 20, "some steps")
+        assert_freed(engine, url)
+        assert engine.calls < 4 * 1000
+
+
+def test_a_client_that_leaves_after_the_first_answer_of_a_stream_stops_the_others() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.0)
+    request = GOOD | {"prompt": ["a", "b"], "stream": True, "max_tokens": 1, "power": None}
+    with serving(engine) as url:
+        hang = engine.propose
+
+        async def propose(asked: Any) -> Any:
+            engine.delay_s = HANGS_S if engine.calls else 0.0
+            return await hang(asked)
+
+        engine.propose = propose  # type: ignore[method-assign]
+        with send(url, request) as raw:
+            received = b""
+            while b"data: " not in received:
+                received += raw.recv(1 << 16)
+            assert engine.in_flight == 1
+        del engine.propose
+        assert_freed(engine, url)
+
+
+def test_a_client_that_shuts_its_sending_side_only_does_not_harm_the_server() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.05)
+    with serving(engine) as url:
+        with send(url, GOOD) as raw:
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(1 << 16):
+                pass
+        assert_freed(engine, url)
+
+
+def test_clients_that_leave_at_every_moment_leave_nothing_behind() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.001)
+    request = GOOD | {"n": 4, "power": {"alpha": 1, "blocks": 4, "steps_per_block": 20}}
+    with serving(engine) as url:
+        for i in range(40):
+            with send(url, request | {"stream": i % 2 == 0}):
+                time.sleep(i / 1000)
+        assert_freed(engine, url)
+
+
+def test_a_stop_of_the_server_answers_or_ends_what_runs_and_closes_the_engine() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.2)
+    with serving(engine, Settings(drain_s=5)) as url, send(url, GOOD | {"power": None}) as raw:
+        wait_until(lambda: engine.in_flight == 1, "the request to reach the engine")
+        raw.setblocking(True)
+        leaving = raw.dup()
+    with leaving:
+        assert leaving.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    assert engine.closed
+    assert engine.in_flight == 0
+
+
+def test_a_process_told_to_stop_ends_in_time_though_a_chain_still_runs(table_file: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    options = ["--engine", "tabular", "--model", str(table_file)]
+    endless = GOOD | {"n": 128, "power": {"alpha": 1, "blocks": 4, "steps_per_block": 1000}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POWERCUT_DRAIN_S", "0")
+        with serving_command(options, log) as url, send(url, endless) as raw:
+            kept = raw.dup()
+    with kept:
+        assert b"200 OK" not in kept.recv(1 << 16)
