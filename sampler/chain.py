@@ -8,41 +8,29 @@ it would change the limit law. A proposal runs to its end or to h_k, whatever th
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sampler.answer import EndedBy, PowerUsage
-from sampler.cuts import CutLaw, CutState, advance, draw_cut
+from sampler.cuts import CutLaw, draw_cut
 from sampler.engine import Engine, Priority, Request, Support
 from sampler.errors import EngineDead, EngineError, NumericalError
 from sampler.events import Event, Extended, Stepped
 from sampler.params import PowerParams
 from sampler.power import Bound, accepts, log_uniform, start_bound
+from sampler.prefetch import Prefetch
 from sampler.rng import EXTEND, DrawKey, Draws, Kind
 from sampler.row import Row
+from sampler.state import ChainState, restore, save
 from sampler.stops import StopMatcher
-from sampler.trace import End, Token, Trace, empty_trace
+from sampler.trace import End, Segment, Trace, empty_trace
+from sampler.tree import MemoTree, walk
 from sampler.watch import Watcher
 
 RETRIES = 2
 """How often a failed engine call is asked again, with the same key."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChainState:
-    """A chain after `stage` finished stages, as plain data: everything needed to go on, in JSON's types.
-
-    The cut law's values are not stored: they follow from `entropy`, bit for bit.
-    """
-
-    stage: int
-    ids: list[int]
-    log_p: list[float]
-    log_z: list[float]
-    entropy: list[float]
-    log_mass: list[float]
-    end: str
-    usage: dict[str, int]
+PREFETCH_DEPTH = 4
+"""Steps drawn ahead at most: beyond that an acceptance nearly always comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +45,8 @@ class ChainTask:
     priority: Priority = Priority.INTERACTIVE
     keep_rows: bool = False
     head: int = 0
+    tree: MemoTree | None = None
+    """The rows known of this prompt, shared by its chains."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +65,20 @@ class _BudgetSpent(Exception):
         self.ended_by = ended_by
 
 
+class _Preempted(Exception):
+    """The engine gave a row that drew ahead to somebody else."""
+
+
 class _Drawn(NamedTuple):
     watcher: Watcher
     rows: tuple[Row, ...] | None
     spent: EndedBy | None
+
+
+class _Proposed(NamedTuple):
+    cut: int
+    log_u: float
+    drawn: _Drawn
 
 
 def _ignore(event: Event) -> None:
@@ -94,6 +94,9 @@ class Chain:
         self.usage = PowerUsage()
         self._emit: Callable[[Event], None] = emit or _ignore
         self._deadline: float | None = None
+        # Budgets make the number of steps depend on their cost, which drawing ahead would change.
+        budgets = (self.params.deadline_s, self.params.max_generated_tokens)
+        self._depth = PREFETCH_DEPTH if self.params.prefetch and budgets == (None, None) else 0
 
     async def run(self, state: ChainState | None = None) -> ChainResult:
         """Run from the start, or go on from a finished stage; gives the same tokens either way."""
@@ -105,8 +108,7 @@ class Chain:
         for stage in range(state.stage if state else 0, len(horizons)):
             try:
                 await self.extend(stage, horizons[stage])
-                for step in range(self.params.steps_per_block):
-                    await self.step(stage, step, horizons[stage])
+                await self._steps(stage, horizons[stage])
             except _BudgetSpent as spent:
                 return ChainResult(self.trace, spent.ended_by, stage + 1, self.usage, state)
             state = save(self.trace, stage + 1, self.usage)
@@ -119,7 +121,7 @@ class Chain:
             drawn = await self._draw(cut, horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND))
             if any(math.isnan(token.log_z) or math.isnan(token.entropy) for token in drawn.watcher.tokens):
                 raise NumericalError("the model's logits hold NaN: no trace can start from them")
-            self.trace = splice(self.trace, cut, drawn)
+            self._move(splice(self.trace, cut, drawn))
             if drawn.spent:
                 raise _BudgetSpent(drawn.spent)
         self._emit(
@@ -133,21 +135,53 @@ class Chain:
             )
         )
 
-    async def step(self, stage: int, step: int, horizon: int) -> None:
-        """One Metropolis–Hastings step on the whole response so far."""
+    async def _steps(self, stage: int, horizon: int) -> None:
+        """A stage's steps, drawing ahead while the engine has rows to spare."""
+        steps = range(self.params.steps_per_block)
+        ahead = Prefetch(
+            lambda step: self._propose_ahead(stage, step, horizon), self.engine.room, self._depth, self._count_dropped
+        )
+        try:
+            for step in steps:
+                before = self.trace.ids
+                if self.trace.total_log_norm > -math.inf:
+                    ahead.start(steps[step + 1 :])
+                await self.step(stage, step, horizon, await ahead.take(step))
+                if self.trace.ids != before:
+                    ahead.drop()
+        finally:
+            await ahead.aclose()
+
+    async def step(self, stage: int, step: int, horizon: int, ready: _Proposed | None = None) -> None:
+        """One Metropolis–Hastings step on the whole response so far, its proposal perhaps drawn ahead."""
         if self.trace.total_log_norm == -math.inf:
             self.usage = self.usage.plus(steps=1)  # Z = 0: this is the only trace there is, nothing to redraw
             return
+        proposed = ready or await self._propose(stage, step, horizon)
+        if proposed.drawn.spent:
+            raise _BudgetSpent(proposed.drawn.spent)  # the step in flight is dropped
+        self._decide(stage, step, proposed)
+
+    async def _propose(self, stage: int, step: int, horizon: int, *ahead: Priority) -> _Proposed:
         draws = self.task.draws
         cut = draw_cut(self.trace.log_norm, draws.key(Kind.CUT, stage, step).uniform())
         log_u = log_uniform(draws.key(Kind.ACCEPT, stage, step).uniform())
         bound = start_bound(self.trace, cut)
-        drawn = await self._draw(cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, log_u)
-        if drawn.spent:
-            raise _BudgetSpent(drawn.spent)  # the step in flight is dropped
-        self._decide(stage, step, cut, log_u, drawn)
+        drawn = await self._draw(cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, log_u, *ahead)
+        return _Proposed(cut, log_u, drawn)
 
-    def _decide(self, stage: int, step: int, cut: int, log_u: float, drawn: _Drawn) -> None:
+    async def _propose_ahead(self, stage: int, step: int, horizon: int) -> _Proposed | None:
+        try:
+            return await self._propose(stage, step, horizon, Priority.PREFETCH)
+        except _Preempted:
+            return None
+
+    def _count_dropped(self, proposed: _Proposed) -> None:
+        watcher = proposed.drawn.watcher
+        self.usage = self.usage.plus(prefetched_tokens=len(watcher.tokens) - watcher.free)
+
+    def _decide(self, stage: int, step: int, proposed: _Proposed) -> None:
+        cut, log_u, drawn = proposed
         watcher = drawn.watcher
         assert watcher.bound is not None
         value = watcher.bound.value
@@ -155,7 +189,7 @@ class Chain:
         accepted = log_ratio is not None and accepts(log_ratio, log_u)
         before = self.trace
         if accepted:
-            self.trace = splice(before, cut, drawn)
+            self._move(splice(before, cut, drawn))
         moved = self.trace.ids != before.ids
         self.usage = self.usage.plus(
             steps=1,
@@ -184,7 +218,13 @@ class Chain:
         )
 
     async def _draw(
-        self, cut: int, horizon: int, key: DrawKey, bound: Bound | None = None, log_u: float = -math.inf
+        self,
+        cut: int,
+        horizon: int,
+        key: DrawKey,
+        bound: Bound | None = None,
+        log_u: float = -math.inf,
+        *ahead: Priority,
     ) -> _Drawn:
         """Draw a suffix within the budgets.
 
@@ -200,7 +240,7 @@ class Chain:
             if allowed < 1:
                 return _Drawn(watcher, self._no_rows(), EndedBy.TOKEN_BUDGET)
             try:
-                rows = await self._ask(cut, allowed, key, watcher)
+                rows = await self._ask(cut, allowed, key, watcher, *ahead)
             except _BudgetSpent as spent:
                 return _Drawn(watcher, self._no_rows(), spent.ended_by)
             except EngineDead:
@@ -212,39 +252,71 @@ class Chain:
             return _Drawn(watcher, rows, EndedBy.TOKEN_BUDGET if watcher.end is None else None)
         raise AssertionError("unreachable")
 
-    async def _ask(self, cut: int, allowed: int, key: DrawKey, watcher: Watcher) -> tuple[Row, ...] | None:
+    async def _ask(
+        self, cut: int, allowed: int, key: DrawKey, watcher: Watcher, *ahead: Priority
+    ) -> tuple[Row, ...] | None:
+        """Draw tokens from rows already known, then from the engine. Returns the rows of all the watcher took."""
+        task, tree, kept = self.task, self.task.tree, self.trace.ids[:cut]
+        rows = walk(tree, kept, key, watcher, allowed) if tree is not None else []
+        watcher.free = len(rows)
+        if watcher.end is None and watcher.free < allowed:
+            priority = ahead[0] if ahead else task.priority
+            segment = await self._call(kept, allowed - watcher.free, key, watcher, priority)
+            watcher(segment.tokens[len(watcher.tokens) - watcher.free :])
+            if tree is not None and segment.rows is not None:
+                known = kept + tuple(token.id for token in watcher.tokens[: watcher.free])
+                tree.insert(known, [token.id for token in segment.tokens], segment.rows)
+            if watcher.end is None and len(segment.tokens) < allowed - watcher.free:
+                if segment.end is End.CANCELLED and ahead:
+                    self.usage = self.usage.plus(prefetched_tokens=len(segment.tokens))
+                    raise _Preempted
+                raise EngineError(f"the engine ended a segment after {len(segment.tokens)} tokens for no reason")
+            rows += segment.rows or ()
+        else:
+            await self._breathe()
+        self.usage = self.usage.plus(free_tokens=watcher.free)
+        return tuple(rows[: len(watcher.tokens)]) if task.keep_rows else None
+
+    async def _breathe(self) -> None:
+        """A step that costs nothing must still let others run, and see the time."""
+        await asyncio.sleep(0)
+        if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+            raise _BudgetSpent(EndedBy.DEADLINE)
+
+    async def _call(
+        self, kept: tuple[int, ...], allowed: int, key: DrawKey, watcher: Watcher, priority: Priority
+    ) -> Segment:
         task = self.task
+        known = kept + tuple(token.id for token in watcher.tokens)
         request = Request(
-            ids=task.prompt_ids + self.trace.ids[:cut],
+            ids=task.prompt_ids + known,
             max_tokens=allowed,
             alpha=self.params.alpha,
             support=Support.of(self.params.top_k),
             key=key,
-            position=cut,
+            position=len(known),
             eos_ids=self.engine.info.eos_ids,
             watch=watcher,
             affinity=task.affinity,
-            priority=task.priority,
-            keep_rows=task.keep_rows,
+            priority=priority,
+            keep_rows=task.keep_rows or task.tree is not None,
             head=task.head,
         )
+        deadline = asyncio.timeout_at(self._deadline)
         try:
-            async with asyncio.timeout_at(self._deadline) as deadline:
+            async with deadline:
                 segment = await self.engine.propose(request)
         except BaseException as error:
-            self.usage = self.usage.plus(generated_tokens=len(watcher.tokens))
+            lost = len(watcher.tokens) - watcher.free
+            dropped = lost if priority is Priority.PREFETCH and isinstance(error, asyncio.CancelledError) else 0
+            self.usage = self.usage.plus(generated_tokens=lost, prefetched_tokens=dropped)
             if isinstance(error, TimeoutError) and deadline.expired():
                 raise _BudgetSpent(EndedBy.DEADLINE) from None
             if isinstance(error, TimeoutError):
                 raise EngineError("the engine timed out on this call") from error
             raise
         self.usage = self.usage.plus(generated_tokens=len(segment.tokens))
-        watcher(segment.tokens[len(watcher.tokens) :])
-        if watcher.end is None and len(segment.tokens) < allowed:
-            raise EngineError(
-                f"the engine ended a segment after {len(segment.tokens)} of {allowed} tokens for no reason"
-            )
-        return segment.rows[: len(watcher.tokens)] if segment.rows is not None else None
+        return segment
 
     def _watcher(self, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
         early = bound is not None and self.params.early_rejection and self.params.alpha >= 1.0
@@ -259,6 +331,11 @@ class Chain:
             log_u if early else None,
         )
 
+    def _move(self, trace: Trace) -> None:
+        self.trace = trace
+        if self.task.tree is not None:
+            self.task.tree.pin(self.task.draws.chain, trace.ids)
+
     def _no_rows(self) -> tuple[Row, ...] | None:
         return () if self.task.keep_rows else None
 
@@ -271,30 +348,3 @@ def splice(trace: Trace, cut: int, drawn: _Drawn) -> Trace:
         kept = min(kept, len(rows))
     end = watcher.end if watcher.end is not None and kept == len(watcher.tokens) else End.LENGTH
     return trace.spliced(cut, watcher.tokens[:kept], watcher.log_weight[:kept], watcher.log_norm[:kept], end, rows)
-
-
-def save(trace: Trace, stage: int, usage: PowerUsage) -> ChainState:
-    """A finished stage as plain data."""
-    return ChainState(
-        stage,
-        list(trace.ids),
-        trace.log_p.tolist(),
-        trace.log_z.tolist(),
-        trace.entropy.tolist(),
-        trace.log_mass.tolist(),
-        str(trace.end),
-        asdict(usage),
-    )
-
-
-def restore(state: ChainState, law: CutLaw) -> Trace:
-    """The trace of a saved stage, its cut-law values recomputed."""
-    tokens = [
-        Token(*values)
-        for values in zip(state.ids, state.log_p, state.log_z, state.entropy, state.log_mass, strict=True)
-    ]
-    cuts: list[CutState] = []
-    for token in tokens:
-        cuts.append(advance(law, cuts[-1] if cuts else CutState(), token.entropy))
-    weights, norms = [cut.log_weight for cut in cuts], [cut.log_norm for cut in cuts]
-    return empty_trace().spliced(0, tokens, weights, norms, End(state.end))

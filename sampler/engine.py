@@ -176,12 +176,18 @@ def check_request(request: Request, info: EngineInfo) -> None:
         raise InvalidParams("prompt", f"token ids must be between 0 and {info.vocabulary - 1}")
     if request.max_tokens < 1:
         raise InvalidParams("max_tokens", "max_tokens must be at least 1")
-    if len(request.ids) + request.max_tokens > info.context:
-        raise ContextExceeded(
-            "max_tokens",
-            f"{len(request.ids)} tokens and {request.max_tokens} to draw do not fit the context of {info.context}",
-        )
+    check_context(len(request.ids), request.max_tokens, info)
     if request.support.kind not in info.supports:
         raise InvalidParams("top_k", f"the {info.name} engine has no {request.support.kind} support")
     if not request.alpha > 0:
         raise InvalidParams("alpha", "alpha must be positive")
+
+
+def check_context(prompt_tokens: int, max_tokens: int, info: EngineInfo) -> None:
+    """Raise `ContextExceeded` unless the prompt and the longest response fit the model together."""
+    if prompt_tokens + max_tokens > info.context:
+        raise ContextExceeded(
+            "max_tokens",
+            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, "
+            f"but the model's context is {info.context} tokens",
+        )

@@ -28,7 +28,8 @@ class PowerParams:
     """Entropy-Cut Metropolis–Hastings as asked for; defaults are the paper's (arXiv 2605.30327).
 
     `alpha` α; `cut_power` β; `blocks` K stages of `steps_per_block` steps; `max_tokens` T, the horizon of the
-    last stage and so a part of the target; `top_k` the support (None: the whole vocabulary). `deadline_s` (from
+    last stage and so a part of the target; `top_k` the support (None: the whole vocabulary). `early_rejection`,
+    `memo_tree` and `prefetch` change the cost of a chain and none of its tokens. `deadline_s` (from
     the chain's start) and `max_generated_tokens` stop a chain early: what it then returns is not a draw from π.
     """
 
@@ -40,6 +41,8 @@ class PowerParams:
     top_k: int | None = 50
     mode: Mode = "exact"
     early_rejection: bool = True
+    memo_tree: bool = True
+    prefetch: bool = True
     stop: tuple[str, ...] = ()
     deadline_s: float | None = None
     max_generated_tokens: int | None = None
@@ -98,4 +101,4 @@ def check_limit(name: str, value: float | None) -> None:
         return
     low, high = LIMITS[name]
     if not math.isfinite(value) or not low <= value <= high:
-        raise InvalidParams(name, f"{name} must be between {low:g} and {high:g}, not {value}")
+        raise InvalidParams(name, f"{name} must be between {low} and {high}, not {value}")

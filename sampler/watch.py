@@ -35,6 +35,8 @@ class Watcher:
         self.tokens: list[Token] = []
         self.log_weight: list[float] = []
         self.log_norm: list[float] = []
+        self.free = 0
+        """How many of the first tokens came from rows already known."""
         self.bound = bound
         self.end: End | None = None
         self._law, self._limit, self._eos_ids, self._log_u = law, limit, eos_ids, log_u

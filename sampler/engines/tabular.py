@@ -61,6 +61,8 @@ class TabularEngine:
         self._default = default
         self._info = EngineInfo("tabular", model, len(vocab), eos_ids, CONTEXT)
         self._tokenizer = TabularTokenizer(vocab, eos_ids)
+        self.free_rows = 0
+        """What `room` answers: a table computes one row after another, so drawing ahead gains nothing."""
 
     @property
     def info(self) -> EngineInfo:
@@ -121,8 +123,8 @@ class TabularEngine:
         return tokens, rows
 
     def room(self) -> int:
-        """A table never makes anyone wait."""
-        return 1 << 16
+        """No rows to spare, unless a test says so."""
+        return self.free_rows
 
     async def aclose(self) -> None:
         """Nothing to free."""
@@ -154,10 +156,17 @@ def from_table(table: Any, model: str = "tabular") -> TabularEngine:
     if not isinstance(vocab, list) or not vocab or not all(isinstance(t, str) for t in cast("list[object]", vocab)):
         raise ModelNotFound("vocab must be a non-empty list of strings")
     vocab = cast("list[str]", vocab)
-    eos = cast("list[object]", table.get("eos", []))
-    if not all(type(token) is int and 0 <= token < len(vocab) for token in eos):
+    if any("\ud800" <= char <= "\udfff" for text in vocab for char in text):
+        raise ModelNotFound("vocab holds a lone surrogate, which is not text")
+    eos = table.get("eos", [])
+    if not isinstance(eos, list) or not all(
+        type(token) is int and 0 <= token < len(vocab) for token in cast("list[object]", eos)
+    ):
         raise ModelNotFound(f"eos must list ids between 0 and {len(vocab) - 1}")
-    rows = cast("dict[str, Any]", table.get("logits", {}))
+    rows = table.get("logits", {})
+    if not isinstance(rows, dict):
+        raise ModelNotFound("logits must be an object of rows")
+    rows = cast("dict[str, Any]", rows)
     default = _row("default", table.get("default", [0.0] * len(vocab)), len(vocab))
     logits = {_prefix(key, len(vocab)): _row(key, row, len(vocab)) for key, row in rows.items()}
     return TabularEngine(vocab, frozenset(cast("list[int]", eos)), logits, default, model)
@@ -178,7 +187,7 @@ def _row(key: str, values: Any, size: int) -> Floats:
         raise ModelNotFound(f"row {key!r} must list {size} logits")
     try:
         row = np.array([-np.inf if v is None else float(v) for v in cast("list[Any]", values)])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ModelNotFound(f"row {key!r} holds something that is neither a number nor null") from None
     if not np.isfinite(row).any() or np.isnan(row).any() or np.isposinf(row).any():
         raise ModelNotFound(f"row {key!r} needs at least one finite logit and no NaN or +infinity")

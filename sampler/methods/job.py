@@ -7,6 +7,7 @@ from sampler.engine import Engine, Priority
 from sampler.events import Event
 from sampler.params import PlainParams, PowerParams
 from sampler.rng import Draws, prompt_digest
+from sampler.tree import MemoTree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +23,8 @@ class Job:
     emit: Callable[[Event], None] | None = None
     affinity: str = ""
     priority: Priority = Priority.INTERACTIVE
+    tree: MemoTree | None = None
+    """The tree that the chains of this prompt share; a chain without one makes its own."""
 
     @property
     def draws(self) -> Draws:

@@ -3,9 +3,11 @@
 from sampler.answer import Answer
 from sampler.chain import Chain, ChainTask
 from sampler.cuts import cut_law
+from sampler.engine import check_context
 from sampler.errors import InvalidParams
 from sampler.methods.job import Job
 from sampler.params import PowerParams
+from sampler.tree import MemoTree
 
 
 async def power_mh(job: Job, *, cut: str) -> Answer:
@@ -13,6 +15,7 @@ async def power_mh(job: Job, *, cut: str) -> Answer:
     params = job.params
     if not isinstance(params, PowerParams):
         raise InvalidParams("method", f"{cut}_cut takes PowerParams")
+    check_context(len(job.prompt_ids), params.max_tokens, job.engine.info)
     task = ChainTask(
         job.prompt_ids,
         params,
@@ -22,6 +25,7 @@ async def power_mh(job: Job, *, cut: str) -> Answer:
         job.priority,
         keep_rows=bool(job.logprobs),
         head=job.logprobs or 0,
+        tree=(job.tree or MemoTree()) if params.memo_tree and job.engine.info.draws == "keyed" else None,
     )
     result = await Chain(job.engine, task, job.emit).run()
     return Answer(

@@ -29,7 +29,8 @@ def tiny_llama(dtype: torch.dtype = torch.float64, **changes: Any) -> Model:
     config = LlamaConfig(**(settings | changes))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = LlamaForCausalLM(config).to(dtype).eval()
+        network: Any = LlamaForCausalLM(config)
+    network = network.to(dtype).eval()
     return wrap(network, config, EOS)
 
 

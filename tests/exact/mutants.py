@@ -7,7 +7,6 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sampler import chain, cuts, power, watch
@@ -270,14 +269,3 @@ def failure_redrawn_with_a_new_key(patch: Patch) -> None:
         return await ask(self, cut, allowed, key, watcher)
 
     patch.setattr(Chain, "_ask", fresh)
-
-
-def failure_s_tokens_kept(patch: Patch) -> None:
-    """A retry that goes on with the watcher of the failed attempt."""
-    make, last = Chain._watcher, dict[tuple[int, bytes], Watcher]()
-
-    def reuse(self: Chain, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
-        place = (id(self), np.float64(log_u).tobytes() + bytes(str((cut, limit, self.usage.steps)), "ascii"))
-        return last.setdefault(place, make(self, cut, limit, bound, log_u))
-
-    patch.setattr(Chain, "_watcher", reuse)

@@ -104,7 +104,6 @@ MUTANTS: Sequence[tuple[str, m.Mutant, Sequence[str]]] = [
     ("finished traces retired", m.finished_trace_retired, ["chain steps"]),
     ("failed proposal counted as a rejection", m.failure_counted_as_rejection, ["retries"]),
     ("failed proposal redrawn with a new key", m.failure_redrawn_with_a_new_key, ["retries"]),
-    ("failed proposal's tokens kept", m.failure_s_tokens_kept, ["retries"]),
 ]
 KILLS = [pytest.param(mutant, check, id=f"{name} - {check}") for name, mutant, checks in MUTANTS for check in checks]
 

@@ -27,9 +27,7 @@ BAD = [
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_value_out_of_range_is_refused_by_its_name_and_limits(name: str, value: float) -> None:
     low, high = LIMITS[name]
-    with pytest.raises(
-        InvalidParams, match=f"{name} must be between {low:g} and {high:g}".replace("+", r"\+")
-    ) as error:
+    with pytest.raises(InvalidParams, match=f"{name} must be between {low} and {high}".replace("+", r"\+")) as error:
         PowerParams(**{"max_tokens": 16, name: value})  # type: ignore[arg-type]
     assert error.value.field == name
 

@@ -101,7 +101,7 @@ def test_scores_are_those_of_the_drawn_tokens() -> None:
         ({"ids": ()}, "at least one token"),
         ({"ids": (3,)}, "between 0 and 2"),
         ({"max_tokens": 0}, "at least 1"),
-        ({"max_tokens": 1 << 20}, "do not fit"),
+        ({"max_tokens": 1 << 20}, "context"),
         ({"alpha": 0.0}, "positive"),
     ],
 )
