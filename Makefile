@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 APT_PACKAGES := $(strip $(file <.ci/apt-packages))
 
-.PHONY: serve install dev deps test test-fast test-long lint format clean
+.PHONY: serve install dev deps test test-fast test-long bench lint format clean
 
 serve: $(RUNTIME) ## install what running needs, bring the default model, and serve it
 	$(BIN)/powercut serve --port $(PORT) $(SERVE_OPTIONS)
@@ -55,6 +55,9 @@ test-fast: $(DEV) ## under three minutes: no real model, nothing slow
 
 test-long: $(DEV) ## full counts, for once before an issue closes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -s
+
+bench: $(DEV) ## speed, as ratios of two things run in turn; BENCH_OPTIONS='decode --rounds 9' picks figures
+	$(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 lint: $(DEV) ## style, types and the arrows between packages
 	$(BIN)/ruff check .
