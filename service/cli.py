@@ -91,6 +91,8 @@ def sample(
     top_k: Annotated[int, typer.Option(help="support of the k likeliest tokens; 0 = the whole vocabulary")] = 50,
     temperature: Annotated[float, typer.Option(help="of the method standard")] = 1.0,
     early_rejection: Annotated[bool, typer.Option(help="stop a proposal once it is lost")] = True,
+    memo_tree: Annotated[bool, typer.Option(help="draw from rows already known for free")] = True,
+    prefetch: Annotated[bool, typer.Option(help="draw later steps ahead: more tokens, less time")] = True,
     stop: Annotated[list[str] | None, typer.Option(help="stop string; may be repeated")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="stop after so many seconds")] = None,
     seed: Annotated[int | None, typer.Option(help="fixes every draw")] = None,
@@ -111,6 +113,8 @@ def sample(
                 steps,
                 top_k or None,
                 early_rejection=early_rejection,
+                memo_tree=memo_tree,
+                prefetch=prefetch,
                 stop=stops,
                 deadline_s=deadline_s,
             )

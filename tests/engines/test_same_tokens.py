@@ -1,6 +1,7 @@
 """Early rejection and batching change the cost of a chain and not one of its tokens."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,20 +42,29 @@ def alone(engine: TransformersEngine, prompts: list[tuple[int, ...]], params: Po
     return [run(engine, [prompt], params, seed)[0] for prompt in prompts]
 
 
+def without_savings(params: PowerParams) -> PowerParams:
+    """The plain chain: every proposal drawn to its end, every token by the engine, one step after another."""
+    return replace(params, early_rejection=False, memo_tree=False, prefetch=False)
+
+
 @pytest.mark.parametrize("top_k", [None, 10])
 @pytest.mark.parametrize("method", ["entropy_cut", "uniform_cut"])
 def test_float64_chains_are_the_same_alone_together_and_without_early_rejection(top_k: int | None, method: str) -> None:
     prompts = [(3, 1, 4), (1,), (5, 9, 2, 6, 5, 3), (8, 9), tuple(range(100, 130))]
-    plain = PowerParams(30, alpha=2.0, blocks=3, steps_per_block=8, top_k=top_k, early_rejection=False)
-    early = PowerParams(30, alpha=2.0, blocks=3, steps_per_block=8, top_k=top_k)
+    plain = without_savings(PowerParams(30, alpha=2.0, blocks=3, steps_per_block=8, top_k=top_k))
+    early = replace(plain, early_rejection=True)
+    every = replace(early, memo_tree=True, prefetch=True)
     engines = [tiny_engine(), tiny_engine(max_rows=2), tiny_engine(kv_cache_bytes=0)]
-    runs = [run(engine, prompts, params, 3, method) for engine in engines for params in (plain, early)]
-    runs.append([run(engines[0], [prompt], early, 3, method)[0] for prompt in prompts])
+    runs = [run(engines[0], prompts, params, 3, method) for params in (plain, early)]
+    runs += [run(engine, prompts, every, 3, method) for engine in engines]
+    runs.append(run(engines[0], prompts, replace(plain, memo_tree=True), 3, method))
+    runs.append([run(engines[0], [prompt], every, 3, method)[0] for prompt in prompts])
     for answers in runs[1:]:
         assert [a.trace.ids for a in answers] == [a.trace.ids for a in runs[0]]
         assert [a.usage.accepted for a in answers] == [a.usage.accepted for a in runs[0]]
     generated = [sum(a.usage.generated_tokens for a in answers) for answers in runs]
     assert generated[1] < generated[0], "early rejection must save tokens here, or the case shows nothing"
+    assert generated[5] < generated[0], "and so must the memo tree"
     assert sum(a.usage.rejected_early for a in runs[1]) > 0
     for engine in engines:
         engine.worker.close()
@@ -76,11 +86,12 @@ def test_chains_of_one_prompt_differ_and_do_not_depend_on_how_many_there_are(tin
 @pytest.mark.slow
 def test_default_model_in_float64_gives_the_same_tokens(smollm2_float64: TransformersEngine) -> None:
     prompts = [tuple(smollm2_float64.tokenizer.encode(text)) for text in PROMPTS]
-    early = PowerParams(16, blocks=2, steps_per_block=4)
-    plain = PowerParams(16, blocks=2, steps_per_block=4, early_rejection=False)
-    together = run(smollm2_float64, prompts, early, 2)
+    every = PowerParams(16, blocks=2, steps_per_block=4)
+    plain = without_savings(every)
+    together = run(smollm2_float64, prompts, every, 2)
+    assert sum(a.usage.free_tokens for a in together) > 0
     assert [a.trace.ids for a in run(smollm2_float64, prompts, plain, 2)] == [a.trace.ids for a in together]
-    assert [a.trace.ids for a in alone(smollm2_float64, prompts[:1], early, 2)] == [together[0].trace.ids]
+    assert [a.trace.ids for a in alone(smollm2_float64, prompts[:1], every, 2)] == [together[0].trace.ids]
 
 
 def saved_and_flips(
@@ -96,8 +107,8 @@ def saved_and_flips(
 
 @pytest.mark.model
 def test_early_rejection_saves_tokens_on_the_default_model(smollm2: TransformersEngine) -> None:
-    early = PowerParams(32, blocks=4, steps_per_block=5)
-    plain = PowerParams(32, blocks=4, steps_per_block=5, early_rejection=False)
+    plain = without_savings(PowerParams(32, blocks=4, steps_per_block=5))
+    early = replace(plain, early_rejection=True)
     used, flips = saved_and_flips(smollm2, LONG_PROMPTS[:3], early, plain)
     print(f"\nSmolLM2 fp32, 3 prompts, 4 x 5 steps, 32 tokens: {used:.2f} of the tokens, {flips} answers flipped")
     assert used < 1.0
@@ -108,8 +119,8 @@ def test_early_rejection_saves_tokens_on_the_default_model(smollm2: Transformers
 @pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_early_rejection_saves_tokens_over_twenty_prompts(smollm2: TransformersEngine) -> None:
-    early = PowerParams(128, blocks=4, steps_per_block=10)
-    plain = PowerParams(128, blocks=4, steps_per_block=10, early_rejection=False)
+    plain = without_savings(PowerParams(128, blocks=4, steps_per_block=10))
+    early = replace(plain, early_rejection=True)
     used, flips = saved_and_flips(smollm2, LONG_PROMPTS, early, plain)
     print(
         f"\nSmolLM2 fp32, 20 prompts, 4 x 10 steps, 128 tokens: {used:.3f} of the tokens, {flips} of 20 answers flipped"

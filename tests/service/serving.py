@@ -52,7 +52,7 @@ def command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def serving_command(options: Sequence[str], log: Path) -> Iterator[str]:
+def serving_command(options: Sequence[str], log: Path, patience_s: float = PATIENCE_S) -> Iterator[str]:
     """`powercut serve` as a process, from ready to a clean end by SIGTERM."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -65,7 +65,7 @@ def serving_command(options: Sequence[str], log: Path) -> Iterator[str]:
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         try:
-            wait_until(lambda: process.poll() is not None or is_ready(url), "the server to get ready")
+            wait_until(lambda: process.poll() is not None or is_ready(url), "the server to get ready", patience_s)
             assert process.poll() is None, log.read_text()
             yield url
             process.send_signal(signal.SIGTERM)
