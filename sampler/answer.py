@@ -55,3 +55,5 @@ class Answer:
     stages: int
     steps_planned: int
     usage: PowerUsage
+    seeded_replay: bool = True
+    """Whether the same seed gives the same tokens again."""

@@ -47,6 +47,9 @@ class ChainTask:
     head: int = 0
     tree: MemoTree | None = None
     """The rows known of this prompt, shared by its chains."""
+    tree_per_stage: bool = False
+    """Forget the rows at each stage's end. Where the engine draws by itself, what is asked of it depends on what the
+    tree holds; so a chain that must replay, or resume from a stage, may hold only its own rows of this stage."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +110,8 @@ class Chain:
             self._deadline = asyncio.get_running_loop().time() + self.params.deadline_s
         for stage in range(state.stage if state else 0, len(horizons)):
             try:
+                if self.task.tree is not None and self.task.tree_per_stage:
+                    self.task.tree.clear()
                 await self.extend(stage, horizons[stage])
                 await self._steps(stage, horizons[stage])
             except _BudgetSpent as spent:

@@ -48,6 +48,13 @@ class MemoTree:
         self._recent: OrderedDict[Node, None] = OrderedDict()  # oldest first; a parent is newer than its children
         self._pinned: dict[int, list[Node]] = {}
 
+    def clear(self) -> None:
+        """Forget every row."""
+        self.bytes = 0
+        self._root = Node(-1, None)
+        self._recent.clear()
+        self._pinned.clear()
+
     def find(self, prefix: Sequence[int]) -> Node | None:
         """The node of a prefix, None where the tree does not reach."""
         node = self._root

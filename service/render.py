@@ -33,6 +33,7 @@ def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None
         "method": answer.method,
         "mode": mode,
         "seed": answer.seed,
+        "seeded_replay": answer.seeded_replay,
         "chain_index": answer.chain,
         "ended_by": str(answer.ended_by),
         "stage": answer.stage,

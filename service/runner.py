@@ -55,6 +55,7 @@ class Plan:
     logprobs: int | None
     keep_events: bool
     tokenizer: Tokenizer
+    seeded: bool
 
     @property
     def is_power(self) -> bool:
@@ -99,7 +100,17 @@ class Runner:
         # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
         seeds = [secrets.randbits(63) if asked.seed is None else asked.seed for _ in prompts]
         keep_events = asked.power is not None and "chain" in asked.power.include
-        return Plan(method, params, prompts, seeds, asked.n, asked.logprobs, keep_events, self.engine.tokenizer)
+        return Plan(
+            method,
+            params,
+            prompts,
+            seeds,
+            asked.n,
+            asked.logprobs,
+            keep_events,
+            self.engine.tokenizer,
+            seeded=asked.seed is not None,
+        )
 
     async def _prompts(self, prompt: Any, n: int) -> list[tuple[int, ...]]:
         several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
@@ -157,6 +168,7 @@ class Runner:
             plan.logprobs,
             emit=events.append if plan.keep_events else None,
             tree=tree,
+            seeded=plan.seeded,
         )
         self.in_flight += 1
         try:

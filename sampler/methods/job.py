@@ -25,6 +25,8 @@ class Job:
     priority: Priority = Priority.INTERACTIVE
     tree: MemoTree | None = None
     """The tree that the chains of this prompt share; a chain without one makes its own."""
+    seeded: bool = True
+    """Whether somebody chose the seed and expects a replay to give the same tokens."""
 
     @property
     def draws(self) -> Draws:

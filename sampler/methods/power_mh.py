@@ -16,6 +16,8 @@ async def power_mh(job: Job, *, cut: str) -> Answer:
     if not isinstance(params, PowerParams):
         raise InvalidParams("method", f"{cut}_cut takes PowerParams")
     check_context(len(job.prompt_ids), params.max_tokens, job.engine.info)
+    own_draws = job.engine.info.draws == "own"
+    tree = MemoTree() if own_draws and job.seeded else job.tree or MemoTree()
     task = ChainTask(
         job.prompt_ids,
         params,
@@ -25,7 +27,8 @@ async def power_mh(job: Job, *, cut: str) -> Answer:
         job.priority,
         keep_rows=bool(job.logprobs),
         head=job.logprobs or 0,
-        tree=(job.tree or MemoTree()) if params.memo_tree and job.engine.info.draws == "keyed" else None,
+        tree=tree if params.memo_tree else None,
+        tree_per_stage=own_draws and job.seeded,
     )
     result = await Chain(job.engine, task, job.emit).run()
     return Answer(
@@ -38,4 +41,5 @@ async def power_mh(job: Job, *, cut: str) -> Answer:
         len(params.horizons),
         params.planned_steps,
         result.usage,
+        seeded_replay=job.seeded or not own_draws,
     )

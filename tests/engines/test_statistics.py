@@ -27,7 +27,7 @@ def plain_statistics(
     try:
         with torch.inference_mode():
             whole = torch.tensor([prompt + ids], device=network.device)
-            logits = network(input_ids=whole, use_cache=False).logits[0, len(prompt) - 1 : -1].double()
+            logits = network(input_ids=whole, use_cache=False).logits[0, len(prompt) - 1 : -1].double().cpu()
     finally:
         network.set_attn_implementation("powercut")
     if top_k is not None:
