@@ -8,59 +8,27 @@ it would change the limit law. A proposal runs to its end or to h_k, whatever th
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from sampler.answer import EndedBy, PowerUsage
-from sampler.cuts import CutLaw, draw_cut
+from sampler.cuts import draw_cut
 from sampler.engine import Engine, Priority, Request, Support
 from sampler.errors import EngineDead, EngineError, NumericalError
 from sampler.events import Event, Extended, Stepped
-from sampler.params import PowerParams
 from sampler.power import Bound, accepts, log_uniform, start_bound
 from sampler.prefetch import Prefetch
-from sampler.rng import EXTEND, DrawKey, Draws, Kind
+from sampler.rng import EXTEND, DrawKey, Kind
 from sampler.row import Row
-from sampler.state import ChainState, restore, save
+from sampler.state import ChainResult, ChainState, ChainTask, restore, save
 from sampler.stops import StopMatcher
 from sampler.trace import End, Segment, Trace, empty_trace
-from sampler.tree import MemoTree, walk
+from sampler.tree import walk
 from sampler.watch import Watcher
 
 RETRIES = 2
 """How often a failed engine call is asked again, with the same key."""
 PREFETCH_DEPTH = 4
 """Steps drawn ahead at most: beyond that an acceptance nearly always comes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChainTask:
-    """What a chain samples, and with which randomness."""
-
-    prompt_ids: tuple[int, ...]
-    params: PowerParams
-    law: CutLaw
-    draws: Draws
-    affinity: str = ""
-    priority: Priority = Priority.INTERACTIVE
-    keep_rows: bool = False
-    head: int = 0
-    tree: MemoTree | None = None
-    """The rows known of this prompt, shared by its chains."""
-    tree_per_stage: bool = False
-    """Forget the rows at each stage's end. Where the engine draws by itself, what is asked of it depends on what the
-    tree holds; so a chain that must replay, or resume from a stage, may hold only its own rows of this stage."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChainResult:
-    """Where the chain stopped. `state` is its last finished stage, None before the first."""
-
-    trace: Trace
-    ended_by: EndedBy
-    stage: int
-    usage: PowerUsage
-    state: ChainState | None
 
 
 class _BudgetSpent(Exception):

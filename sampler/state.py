@@ -1,10 +1,14 @@
-"""A chain's state between stages, as plain data: enough to go on elsewhere and give the same tokens."""
+"""What a chain is given, what it leaves behind, and its state between stages as plain data."""
 
 from dataclasses import asdict, dataclass
 
-from sampler.answer import PowerUsage
+from sampler.answer import EndedBy, PowerUsage
 from sampler.cuts import CutLaw, CutState, advance
+from sampler.engine import Priority
+from sampler.params import PowerParams
+from sampler.rng import Draws
 from sampler.trace import End, Token, Trace, empty_trace
+from sampler.tree import MemoTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,36 @@ class ChainState:
     log_mass: list[float]
     end: str
     usage: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTask:
+    """What a chain samples, and with which randomness."""
+
+    prompt_ids: tuple[int, ...]
+    params: PowerParams
+    law: CutLaw
+    draws: Draws
+    affinity: str = ""
+    priority: Priority = Priority.INTERACTIVE
+    keep_rows: bool = False
+    head: int = 0
+    tree: MemoTree | None = None
+    """The rows known of this prompt, shared by its chains."""
+    tree_per_stage: bool = False
+    """Forget the rows at each stage's end. Where the engine draws by itself, what is asked of it depends on what the
+    tree holds; so a chain that must replay, or resume from a stage, may hold only its own rows of this stage."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainResult:
+    """Where the chain stopped. `state` is its last finished stage, None before the first."""
+
+    trace: Trace
+    ended_by: EndedBy
+    stage: int
+    usage: PowerUsage
+    state: ChainState | None
 
 
 def save(trace: Trace, stage: int, usage: PowerUsage) -> ChainState:

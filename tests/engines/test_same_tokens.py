@@ -48,7 +48,7 @@ def without_savings(params: PowerParams) -> PowerParams:
 
 
 @pytest.mark.parametrize("top_k", [None, 10])
-@pytest.mark.parametrize("method", ["entropy_cut", "uniform_cut"])
+@pytest.mark.parametrize("method", ["entropy_cut", pytest.param("uniform_cut", marks=pytest.mark.slow)])
 def test_float64_chains_are_the_same_alone_together_and_without_early_rejection(top_k: int | None, method: str) -> None:
     prompts = [(3, 1, 4), (1,), (5, 9, 2, 6, 5, 3), (8, 9), tuple(range(100, 130))]
     plain = without_savings(PowerParams(30, alpha=2.0, blocks=3, steps_per_block=8, top_k=top_k))

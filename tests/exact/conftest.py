@@ -14,7 +14,9 @@ WITH_TREE = {"test_early_rejection", "test_chain_steps", "test_retries", "test_r
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.path.stem in WITH_TREE:
         metafunc.fixturenames.append("savings")
-        metafunc.parametrize("savings", ["plain", "tree", "tree and prefetch"], indirect=True)
+        metafunc.parametrize(
+            "savings", ["plain", pytest.param("tree", marks=pytest.mark.slow), "tree and prefetch"], indirect=True
+        )
 
 
 @pytest.fixture
