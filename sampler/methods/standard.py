@@ -35,6 +35,7 @@ async def standard(job: Job) -> Answer:
             priority=job.priority,
             keep_rows=bool(job.logprobs),
             head=job.logprobs or 0,
+            plain=True,
         )
     )
     watcher(segment.tokens[len(watcher.tokens) :])

@@ -18,12 +18,10 @@ from typing import Any
 
 import torch
 
-from sampler.answer import Answer
 from sampler.engine import EngineOptions, load_engine
 from sampler.engines.transformers.engine import TransformersEngine
-from sampler.events import Event
 from sampler.params import PowerParams
-from tests.bench.chains import ReferenceWay, decode_rate, generate_rate, generated, run_chains, variants
+from tests.bench.chains import ReferenceWay, decode_rate, generate_rate, run_chains, variants
 from tests.bench.measure import Ratio, in_turn, report
 from tests.engines.test_same_tokens import LONG_PROMPTS
 
@@ -38,7 +36,6 @@ class Bench:
         self.engine, self.rounds = engine, rounds
         self.prompts = [tuple(engine.tokenizer.encode(text)) for text in LONG_PROMPTS[:prompts]]
         self.reference = ReferenceWay(engine, PARAMS)
-        self.schedules: list[tuple[tuple[int, ...], Answer, list[Event]]] = []
 
 
 def figure(work: Callable[[Bench], list[Ratio]]) -> Callable[[Bench], list[Ratio]]:
@@ -66,65 +63,76 @@ def decode(bench: Bench) -> list[Ratio]:
 
 
 @figure
-def steps(bench: Bench) -> list[Ratio]:
-    """Metropolis–Hastings steps per second ÷ the reference way, which runs one proposal after another."""
-    found: list[Ratio] = []
-    for chains, wanted in ((1, "≥ 2.5"), (8, "≥ 8"), (32, "≥ 12")):
-
-        def ours(number: int, chains: int = chains) -> float:
-            prompts = [bench.prompts[(number + i) % len(bench.prompts)] for i in range(chains)]
-            start = time.perf_counter()
-            answers, _ = run_chains(bench.engine, prompts, replace(PARAMS, prefetch=chains == 1), 100 + number)
-            return sum(a.usage.steps for a in answers) / (time.perf_counter() - start)
-
-        found.append(
-            in_turn(
-                f"MH steps/s, {chains} chain{'s' if chains > 1 else ''} ÷ the reference way",
-                ours,
-                lambda number: reference_steps(bench, number),
-                bench.rounds,
-                wanted,
-            )
-        )
-    return found
+def steps_1(bench: Bench) -> list[Ratio]:
+    """Metropolis–Hastings steps per second of one chain ÷ the reference way."""
+    return [steps_ratio(bench, 1, "≥ 2.5")]
 
 
-def reference_steps(bench: Bench, number: int) -> float:
-    """Steps per second of the reference way, over some of the proposals of a plain chain on this round's prompt."""
-    if not bench.schedules:  # the same proposals as the plain chain's, found in less time
-        prompts = bench.prompts[: bench.rounds]
-        answers, events = run_chains(bench.engine, prompts, replace(PARAMS, early_rejection=False, prefetch=False), 100)
-        bench.schedules = list(zip(prompts, answers, events, strict=True))
-    return bench.reference.steps_per_second(*bench.schedules[number % len(bench.schedules)], 6)
+@figure
+def steps_8(bench: Bench) -> list[Ratio]:
+    """The same for eight chains together; the reference way runs one proposal after another."""
+    return [steps_ratio(bench, 8, "≥ 8")]
+
+
+@figure
+def steps_32(bench: Bench) -> list[Ratio]:
+    """The same for 32 chains together."""
+    return [steps_ratio(bench, 32, "≥ 12")]
+
+
+def steps_ratio(bench: Bench, chains: int, wanted: str) -> Ratio:
+    """Both on the same prompts and seeds; the reference on proposals that the plain chains make on them."""
+    plain = replace(PARAMS, early_rejection=False, prefetch=False)  # the plain chains' proposals, found in less time
+    schedules = list(zip(bench.prompts[:8], *run_chains(bench.engine, bench.prompts[:8], plain, 100), strict=True))
+
+    def ours(number: int) -> float:
+        prompts = [bench.prompts[(number + i) % 8] for i in range(chains)]
+        start = time.perf_counter()
+        answers, _ = run_chains(bench.engine, prompts, replace(PARAMS, prefetch=chains == 1), 100)
+        return sum(a.usage.steps for a in answers) / (time.perf_counter() - start)
+
+    def theirs(number: int) -> float:
+        chosen = [schedules[number % 8]] * 8 if chains == 1 else schedules
+        return bench.reference.steps_per_second(chosen, number)
+
+    plural = "s" if chains > 1 else ""
+    return in_turn(f"MH steps/s, {chains} chain{plural} ÷ the reference way", ours, theirs, bench.rounds, wanted)
 
 
 @figure
 def tokens(bench: Bench) -> list[Ratio]:
     """Tokens that the engine drew ÷ those of the plain chain with the same seed, over all prompts."""
-    wanted = {"early rejection": "≤ 0.80", "memo tree": "≤ 0.75", "both": "≤ 0.50"}
-    runs = {
-        name: [a.usage.generated_tokens for a in run_chains(bench.engine, bench.prompts, params, 7)[0]]
-        for name, params in variants(PARAMS).items()
-    }
-    found = [
-        token_ratio(f"tokens, {name} ÷ plain, 1 chain", runs[name], runs["plain"], wanted[name]) for name in wanted
-    ]
-    return found
+    return token_ratios(bench, 1, {"early rejection": "≤ 0.80", "memo tree": "≤ 0.75", "both": "≤ 0.50"})
 
 
 @figure
 def shared_tokens(bench: Bench) -> list[Ratio]:
     """The same for eight chains of one prompt, which share its tree."""
-    # A chain with the tree alone draws just the plain chain's tokens, some of them free: so it tells the plain count.
-    tree, both = (
-        run_chains(bench.engine, bench.prompts, variants(PARAMS)[name], 7, n=8)[0] for name in ("memo tree", "both")
-    )
-    plain = [
-        sum(a.usage.generated_tokens + a.usage.free_tokens for a in tree[i : i + 8]) for i in range(0, len(tree), 8)
+    return token_ratios(bench, 8, {"both": "≤ 0.40"})
+
+
+def token_ratios(bench: Bench, n: int, wanted: dict[str, str]) -> list[Ratio]:
+    """One ratio for each saving, with `n` chains of each prompt.
+
+    With the tree alone a chain draws just the tokens of the plain one, some of them free: that tells the plain count.
+    """
+    names = ["memo tree", *(name for name in wanted if name != "memo tree")]
+    runs = {name: run_chains(bench.engine, bench.prompts, variants(PARAMS)[name], 7, n=n)[0] for name in names}
+
+    def by_prompt(counts: list[int]) -> list[int]:
+        return [sum(counts[i : i + n]) for i in range(0, len(counts), n)]
+
+    plain = by_prompt([a.usage.generated_tokens + a.usage.free_tokens for a in runs["memo tree"]])
+    chains = "1 chain" if n == 1 else f"{n} chains of one prompt"
+    return [
+        token_ratio(
+            f"tokens, {name} ÷ plain, {chains}, {len(plain)} prompts",
+            by_prompt([a.usage.generated_tokens for a in runs[name]]),
+            plain,
+            limit,
+        )
+        for name, limit in wanted.items()
     ]
-    ours = [generated(both[i : i + 8]) for i in range(0, len(both), 8)]
-    name = f"tokens, both ÷ plain, 8 chains of one prompt ({len(ours)} prompts)"
-    return [token_ratio(name, ours, plain, "≤ 0.40")]
 
 
 def token_ratio(name: str, ours: list[int], theirs: list[int], wanted: str) -> Ratio:
@@ -162,8 +170,9 @@ def memory(bench: Bench) -> list[Ratio]:
     model = bench.engine.worker.model
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
     allowed = bench.engine.worker.batch.kv_bytes + weights + 500e6
-    prompts = [bench.prompts[i % len(bench.prompts)] for i in range(32)]
-    run_chains(bench.engine, prompts, replace(PARAMS, max_tokens=2048, blocks=1, steps_per_block=0), 5)
+    # Long prompts take the memory that long answers would, in less time.
+    prompts = [tuple((31 * i + 17 * row) % 40_000 + 100 for i in range(1800)) for row in range(32)]
+    run_chains(bench.engine, prompts, replace(PARAMS, max_tokens=248, blocks=1, steps_per_block=1), 5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
     details = {"peak_bytes": peak, "weights": weights, "kv_bytes": bench.engine.worker.batch.kv_bytes}
     return [

@@ -39,11 +39,6 @@ def run_chains(
     return asyncio.run(together()), events
 
 
-def generated(answers: Sequence[Answer]) -> int:
-    """Tokens that the engine drew."""
-    return sum(answer.usage.generated_tokens for answer in answers)
-
-
 class ReferenceWay:
     """A step as others do it: one `generate()` from the whole text, to the horizon, with no statistics at all."""
 
@@ -70,15 +65,15 @@ class ReferenceWay:
         finally:
             self.network.set_attn_implementation("powercut")
 
-    def steps_per_second(self, prompt: Prompt, answer: Answer, events: Sequence[Event], sample: int) -> float:
-        """Steps per second over a sample, spread evenly, of the proposals that a plain chain made on this prompt."""
-        steps = [event for event in events if isinstance(event, Stepped)]
-        chosen = steps[:: max(1, len(steps) // sample)]
+    def steps_per_second(self, schedules: Sequence[tuple[Prompt, Answer, list[Event]]], number: int) -> float:
+        """Steps per second over one proposal of each schedule, spread over the chains' stages."""
         start = time.perf_counter()
-        for event in chosen:
+        for place, (prompt, answer, events) in enumerate(schedules):
+            steps = [event for event in events if isinstance(event, Stepped)]
+            event = steps[(len(steps) * (2 * place + 1) // (2 * len(schedules)) + number) % len(steps)]
             kept = (answer.trace.ids * (event.cut // max(1, len(answer.trace)) + 1))[: event.cut]
             self.generate([prompt + kept], max(1, len(event.proposal)))
-        return len(chosen) / (time.perf_counter() - start)
+        return len(schedules) / (time.perf_counter() - start)
 
 
 def decode_rate(engine: TransformersEngine, batch: int, tokens: int, seed: int) -> float:

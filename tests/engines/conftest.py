@@ -1,10 +1,12 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from sampler.engine import EngineOptions, load_engine
 from sampler.engines.transformers.engine import TransformersEngine
+from tests.engines.fake_vllm import FakeVLLM, running
 from tests.engines.models import tiny_engine
 
 
@@ -33,3 +35,9 @@ def smollm2_float64() -> Iterator[TransformersEngine]:
     engine = load_default("fp64")
     yield engine
     asyncio.run(engine.aclose())
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FakeVLLM]]:
+    with ExitStack() as stack:
+        yield lambda table, **changes: stack.enter_context(running(FakeVLLM(table, **changes)))

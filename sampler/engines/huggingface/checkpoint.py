@@ -6,6 +6,7 @@ folder appears under its final name by one rename, so a kill half-way leaves not
 lock keeps two processes from doing the same work.
 """
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -79,6 +80,17 @@ def default_model() -> Path:
     if sha256(gguf) != WHEEL_SHA256:
         raise ModelNotFound(f"{gguf} is damaged: its sha256 is not {WHEEL_SHA256}")
     return convert(gguf, folder.name)
+
+
+def eos_ids(path: str, config: Any) -> frozenset[int]:
+    """End-of-sequence ids: those of the configuration and of the generation settings, which often list more."""
+    from transformers import GenerationConfig  # here and not above, as in `write_safetensors`
+
+    found: list[Any] = [config.get_text_config().eos_token_id]
+    with contextlib.suppress(OSError):  # many base models ship no generation settings
+        found.append(cast(Any, GenerationConfig).from_pretrained(path).eos_token_id)
+    flat = [token for item in found for token in (cast("list[Any]", item) if isinstance(item, list) else [item])]
+    return frozenset(int(token) for token in flat if token is not None)
 
 
 def sha256(path: Path) -> str:

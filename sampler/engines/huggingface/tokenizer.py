@@ -34,6 +34,16 @@ class HFTokenizer:
         decoder = cast("dict[str, Any]", json.loads(self._backend.to_str()).get("decoder") or {})
         self.tokens_are_bytes = decoder.get("type") == "ByteLevel"
 
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self._tokenizer.get_vocab().values()) + 1
+
+    @property
+    def eos_id(self) -> int | None:
+        """The tokenizer's end-of-sequence id; a model may have more."""
+        return self._tokenizer.eos_token_id
+
     def encode(self, text: str) -> list[int]:
         """Ids with the tokenizer's own start token where it adds one; control tokens in the text stay text."""
         prefix = self._tokenizer("", add_special_tokens=True).input_ids

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from transformers.utils import logging as transformers_logging
 
-from sampler.engine import EngineOptions
+from sampler.engine import REMOTE_ONLY, EngineOptions
 from sampler.engines.huggingface.checkpoint import resolve
 from sampler.engines.huggingface.tokenizer import load_tokenizer
 from sampler.engines.transformers.engine import TransformersEngine
@@ -20,6 +20,7 @@ from sampler.engines.transformers.model import load_model
 
 def load(options: EngineOptions) -> TransformersEngine:
     """Load a checkpoint; see `EngineOptions`."""
+    options.refuse("transformers", "engine_args", *REMOTE_ONLY)
     # One clear line is wanted on a terminal, and a server's log is no place for bars.
     cast(Any, transformers_logging).disable_progress_bar()
     checkpoint = resolve(options.model)

@@ -1,6 +1,8 @@
 """A causal language model from transformers, its forward passes over the running rows, and a check at load."""
 
 import contextlib
+import ctypes
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -8,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from sampler.engines.huggingface.checkpoint import eos_ids
 from sampler.engines.transformers.cache import ATTENTION, RowCache, causal_mask
 from sampler.errors import InvalidParams, ModelNotFound
 
@@ -21,6 +24,8 @@ DTYPES: dict[str, torch.dtype] = {
     "float64": torch.float64,
     "fp64": torch.float64,
 }
+M_MMAP_THRESHOLD = -3
+"""Of glibc's mallopt."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-2, torch.bfloat16: 1.5}
 """Largest difference of logits between our passes and the model's own, at load. A wrong mask is off by far more."""
 
@@ -68,6 +73,7 @@ class Model:
 
 def load_model(path: str, dtype: str | None, device: str | None) -> Model:
     """Load a checkpoint; raises `ModelNotFound` or `InvalidParams` in one clear line."""
+    return_freed_memory()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is not None and dtype not in DTYPES:
         raise InvalidParams("dtype", f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
@@ -84,6 +90,16 @@ def load_model(path: str, dtype: str | None, device: str | None) -> Model:
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise ModelNotFound(f"cannot load the model {path!r}: {str(error).strip().splitlines()[0]}") from error
     return wrap(network, config, eos_ids(path, config))
+
+
+def return_freed_memory() -> None:
+    """Make glibc give large blocks back when they are freed, so that the bound on keys and values is one in fact.
+
+    Its own threshold grows with what is freed, and buffers that grow again and again then leave holes in the heap.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 8 << 20)
 
 
 def wrap(network: Any, config: Any, eos: frozenset[int]) -> Model:
@@ -120,12 +136,3 @@ def check(model: Model) -> None:
         raise ModelNotFound(
             f"this model's attention is not supported: logits differ by {difference:.3g} from its own forward pass"
         )
-
-
-def eos_ids(path: str, config: Any) -> frozenset[int]:
-    """End-of-sequence ids: those of the configuration and of the generation settings, which often list more."""
-    found: list[Any] = [config.get_text_config().eos_token_id]
-    with contextlib.suppress(OSError):  # many base models ship no generation settings
-        found.append(cast(Any, GenerationConfig).from_pretrained(path).eos_token_id)
-    flat = [token for item in found for token in (cast("list[Any]", item) if isinstance(item, list) else [item])]
-    return frozenset(int(token) for token in flat if token is not None)

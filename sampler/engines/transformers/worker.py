@@ -166,8 +166,9 @@ class Worker:
             return end == last
         if last - end > CHUNK:
             return False
-        work.prefix = [self._staging.store(0, 0, end)]
         self.batch.prefixes.insert(tuple(work.ids[:end]), lambda a, b: self._staging.store(0, a, b))
+        if sum(piece.shape[2] for piece in self.batch.stored(work)) < end:  # the store had no room for it
+            work.prefix = [self._staging.store(0, 0, end)]
         self._requeue(work)
         return True
 
