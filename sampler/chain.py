@@ -65,9 +65,10 @@ class Chain:
         self.usage = PowerUsage()
         self._emit: Callable[[Event], None] = emit or _ignore
         self._deadline: float | None = None
-        # Budgets make the number of steps depend on their cost, which drawing ahead would change.
-        budgets = (self.params.deadline_s, self.params.max_generated_tokens)
-        self._depth = PREFETCH_DEPTH if self.params.prefetch and budgets == (None, None) else 0
+        # Budgets make the number of steps depend on their cost, which drawing ahead would change. And where a tree must
+        # replay on an engine that draws by itself, drawing ahead would make what the tree holds a matter of timing.
+        free_to = (self.params.deadline_s, self.params.max_generated_tokens) == (None, None) and not task.tree_per_stage
+        self._depth = PREFETCH_DEPTH if self.params.prefetch and free_to else 0
 
     async def run(self, state: ChainState | None = None) -> ChainResult:
         """Run from the start, or go on from a finished stage; gives the same tokens either way."""
