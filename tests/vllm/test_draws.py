@@ -90,7 +90,9 @@ def job(engine: Any, chain: int, **changes: Any) -> Job:
     return Job(engine, (3, 1, 4, 1, 5), PowerParams(30, **settings), seed=9, chain=chain)
 
 
-@pytest.mark.parametrize("saves", [{"memo_tree": False}, {"prefetch": False}], ids=["prefetch", "memo tree"])
+@pytest.mark.parametrize(
+    "saves", [{}, {"memo_tree": False}, {"prefetch": False}], ids=["default", "prefetch", "memo tree"]
+)
 async def test_eight_chains_together_are_the_eight_chains_alone(tiny: Any, saves: dict[str, bool]) -> None:
     """vLLM draws on from where the tree ends, so what is in the tree must not depend on anybody's speed."""
     run = METHODS["entropy_cut"]
