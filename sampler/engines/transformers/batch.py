@@ -14,26 +14,43 @@ KEPT_HEAD = 64
 STORE_SHARE = 8
 """One part in so many of the memory for keys and values stays with the prefixes, whatever the rows want."""
 
+COPY_SHARE = 32
+"""One part in so many is left for copies under way and for freed pages that the heap has not given back yet."""
+
 
 class Batch:
     """Rows that run together. `kv_bytes` bounds their keys and values and those of the stored prefixes together."""
 
     def __init__(self, model: Model, max_rows: int, kv_bytes: int) -> None:
         self.model, self.max_rows, self.kv_bytes = model, max_rows, kv_bytes
-        self.prefixes = PrefixStore(kv_bytes, model.cache.token_bytes)
+        self._usable = kv_bytes - kv_bytes // COPY_SHARE
+        self.prefixes = PrefixStore(self._usable, model.cache.token_bytes)
         self.rows: list[Proposal] = []
+        self.staged_bytes = 0
         self.forward_passes = 0
         self.decoded_tokens = 0
 
+    @property
+    def _rows_share(self) -> int:
+        return self._usable - self._usable // STORE_SHARE
+
     def fits(self, rows: int, length: int) -> bool:
         """Whether so many rows of so many tokens stay within the memory. One row always runs."""
-        share = self.kv_bytes - self.kv_bytes // STORE_SHARE
-        return rows == 1 or self.model.cache.tight_bytes(rows, length) <= share
+        return rows == 1 or self.model.cache.tight_bytes(rows, length) <= self._rows_share
 
     def admits(self, length: int) -> bool:
         """Whether a row of `length` tokens may join now."""
         longest = max([length, *(row.cached for row in self.rows)]) + 1
         return len(self.rows) < self.max_rows and self.fits(len(self.rows) + 1, longest)
+
+    def has_room_for_prefix(self, length: int) -> bool:
+        """Whether a prefix computed ahead of its row can wait in the store."""
+        return 2 * length * self.model.cache.token_bytes <= self.prefixes.max_bytes
+
+    def stage(self, staged_bytes: int) -> None:
+        """Count the memory of a prompt being computed: prefixes make way for it."""
+        self.staged_bytes = staged_bytes
+        self._share_out(self.model.cache.buffer_bytes)
 
     def stored(self, proposal: Proposal) -> list[torch.Tensor]:
         """What is stored of a proposal's ids but the last."""
@@ -96,7 +113,7 @@ class Batch:
         """Give a large buffer back to the prefixes while nothing runs."""
         if self.model.cache.buffer_bytes > self.kv_bytes // STORE_SHARE:
             self.model.cache.clear()
-            self.prefixes.resize(self.kv_bytes)
+            self._share_out(0)
 
     def _heads(self, logits: torch.Tensor) -> Heads:
         requests = [proposal.request for proposal in self.rows]
@@ -145,10 +162,9 @@ class Batch:
         self.prefixes.insert(ids, lambda start, end: self.model.cache.store(row, start, end))
 
     def _reserve(self, rows: int, length: int) -> None:
-        cache = self.model.cache
-        share = self.kv_bytes - self.kv_bytes // STORE_SHARE
-        before = cache.buffer_bytes
-        if cache.tight_bytes(rows, length) > before:  # prefixes go before the rows need their memory, not after
-            self.prefixes.resize(self.kv_bytes - min(share, max(before, cache.tight_bytes(rows, length))))
+        cache, share = self.model.cache, self._rows_share
+        self._share_out(cache.planned_bytes(rows, length, share))  # prefixes go before the rows need their memory
         cache.reserve(rows, length, share)
-        self.prefixes.resize(self.kv_bytes - cache.buffer_bytes)
+
+    def _share_out(self, buffer_bytes: int) -> None:
+        self.prefixes.resize(self._usable - self.staged_bytes - buffer_bytes)

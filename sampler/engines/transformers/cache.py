@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
+from sampler.engines.transformers.heap import trim
+
 ATTENTION = "powercut"
 GROWTH = 1.25
 """Factor by which rows and capacity grow at least, so that copies stay rare and little is left unused."""
@@ -53,33 +55,41 @@ class RowCache(Cache):
         """Bytes of the smallest buffer for rows of `length` tokens."""
         return rows * round_up(length) * self.token_bytes
 
+    def planned_bytes(self, rows: int, length: int, max_bytes: int | None = None) -> int:
+        """Bytes of the buffer after `reserve` with the same arguments."""
+        new_rows, new_capacity = self._planned(rows, length, max_bytes)
+        return new_rows * new_capacity * self.token_bytes
+
     def reserve(self, rows: int, length: int, max_bytes: int | None = None) -> None:
         """Make room for rows of `length` tokens, generously unless that would take more than `max_bytes`."""
-        had_rows, heads, capacity, size = self._planes[0].shape
-        if rows <= had_rows and length <= capacity:
+        had_rows, _, capacity, _ = self._planes[0].shape
+        new_rows, new_capacity = self._planned(rows, length, max_bytes)
+        if (new_rows, new_capacity) == (had_rows, capacity):
             return
+        for at in range(len(self._planes)):
+            self._planes[at] = _grown(self._planes[at], new_rows, new_capacity)
+        trim()
+
+    def _planned(self, rows: int, length: int, max_bytes: int | None) -> tuple[int, int]:
+        had_rows, _, capacity, _ = self._planes[0].shape
+        if rows <= had_rows and length <= capacity:
+            return had_rows, capacity
         new_rows = had_rows if rows <= had_rows else max(rows, int(had_rows * GROWTH))
         new_capacity = capacity if length <= capacity else max(round_up(length), round_up(int(capacity * GROWTH)))
         if max_bytes is not None and new_rows * new_capacity * self.token_bytes > max_bytes:
             new_rows, new_capacity = rows, round_up(length)
-        kept_rows, kept = min(had_rows, new_rows), min(capacity, new_capacity)
-        for at, plane in enumerate(self._planes):
-            grown = plane.new_zeros((new_rows, heads, new_capacity, size))  # masked columns must not hold NaN
-            grown[:kept_rows, :, :kept] = plane[:kept_rows, :, :kept]
-            self._planes[at] = grown
+        return new_rows, new_capacity
 
     def clear(self) -> None:
         """Give the memory back."""
         self._planes = [plane[:0, :, :0].clone() for plane in self._planes]
+        trim()
 
     def load(self, row: int, pieces: list[Tensor]) -> int:
         """Write stored prefix pieces, each [planes, heads, tokens, size], at the start of a row; their length."""
-        if not pieces:
-            return 0
-        joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
-        length = joined.shape[2]
-        for plane, values in zip(self._planes, joined, strict=True):
-            plane[row, :, :length] = values
+        length = sum(piece.shape[2] for piece in pieces)
+        for at, plane in enumerate(self._planes if pieces else ()):  # plane by plane: no second copy of all of it
+            plane[row, :, :length] = pieces[0][at] if len(pieces) == 1 else torch.cat([one[at] for one in pieces], 1)
         return length
 
     def store(self, row: int, start: int, end: int) -> Tensor:
@@ -115,6 +125,15 @@ class RowCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens in the longest row of the pass."""
         return self._length
+
+
+def _grown(plane: Tensor, rows: int, capacity: int) -> Tensor:
+    """A plane of another size with the same content, as far as it fits."""
+    had_rows, heads, had, size = plane.shape
+    grown = plane.new_zeros((rows, heads, capacity, size))  # masked columns must not hold NaN
+    kept_rows, kept = min(had_rows, rows), min(had, capacity)
+    grown[:kept_rows, :, :kept] = plane[:kept_rows, :, :kept]
+    return grown
 
 
 def round_up(length: int) -> int:

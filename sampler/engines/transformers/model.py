@@ -1,8 +1,5 @@
 """A causal language model from transformers, its forward passes over the running rows, and a check at load."""
 
-import contextlib
-import ctypes
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sampler.engines.huggingface.checkpoint import eos_ids
 from sampler.engines.transformers.cache import ATTENTION, RowCache, causal_mask
+from sampler.engines.transformers.heap import map_large_blocks, trim
 from sampler.errors import InvalidParams, ModelNotFound
 
 DTYPES: dict[str, torch.dtype] = {
@@ -24,8 +22,6 @@ DTYPES: dict[str, torch.dtype] = {
     "float64": torch.float64,
     "fp64": torch.float64,
 }
-M_MMAP_THRESHOLD = -3
-"""Of glibc's mallopt."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-2, torch.bfloat16: 1.5}
 """Largest difference of logits between our passes and the model's own, at load. A wrong mask is off by far more."""
 
@@ -73,7 +69,7 @@ class Model:
 
 def load_model(path: str, dtype: str | None, device: str | None) -> Model:
     """Load a checkpoint; raises `ModelNotFound` or `InvalidParams` in one clear line."""
-    return_freed_memory()
+    map_large_blocks()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is not None and dtype not in DTYPES:
         raise InvalidParams("dtype", f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
@@ -89,17 +85,9 @@ def load_model(path: str, dtype: str | None, device: str | None) -> Model:
         network = network.to(place).eval()
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise ModelNotFound(f"cannot load the model {path!r}: {str(error).strip().splitlines()[0]}") from error
-    return wrap(network, config, eos_ids(path, config))
-
-
-def return_freed_memory() -> None:
-    """Make glibc give large blocks back when they are freed, so that the bound on keys and values is one in fact.
-
-    Its own threshold grows with what is freed, and buffers that grow again and again then leave holes in the heap.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 8 << 20)
+    model = wrap(network, config, eos_ids(path, config))
+    trim()  # what loading left behind
+    return model
 
 
 def wrap(network: Any, config: Any, eos: frozenset[int]) -> Model:

@@ -87,8 +87,8 @@ class Worker:
 
     def _turn(self) -> None:
         self._admit()
-        if self._long:
-            self._prepare(self._long[0])
+        if (work := self._next_long()) is not None:
+            self._prepare(work)
         if self.batch.rows:
             for proposal in self.batch.decode():
                 self._requeue(proposal)
@@ -132,6 +132,21 @@ class Worker:
             self.batch.preempt(ahead).finish(End.CANCELLED)
         return True
 
+    def _next_long(self) -> Proposal | Scoring | None:
+        """The long text to go on with. A prompt whose prefix would have nowhere to wait begins once there is a row."""
+        for index, work in enumerate(self._long):
+            if (
+                (self._staged and index == 0)
+                or isinstance(work, Scoring)
+                or work.reply.cancelled
+                or self.batch.has_room_for_prefix(len(work.ids))
+                or self.batch.admits(len(work.ids))
+                or self.batch.last_prefetch() is not None
+            ):
+                self._long.insert(0, self._long.pop(index))
+                return work
+        return None
+
     def _prepare(self, work: Proposal | Scoring) -> None:
         """Compute one chunk of a long text in the staging row."""
         try:
@@ -143,19 +158,20 @@ class Worker:
             self._long.pop(0)
             self._staged = 0
             self._staging.clear()
+            self.batch.stage(0)
 
     def _chunk(self, work: Proposal | Scoring) -> bool:
         """One chunk; whether the text is ready."""
         last = len(work.ids) - 1
         if self._staged == 0 and isinstance(work, Proposal):
             pieces = self.batch.stored(work)
-            self._staging.reserve(1, last)
+            self._stage(last)
             self._staged = self._staging.load(0, pieces)
             if last - self._staged <= CHUNK:  # somebody else has computed it by now
                 self._requeue(work)
                 return True
         start, end = self._staged, min(self._staged + CHUNK, last)
-        self._staging.reserve(1, end)
+        self._stage(end)
         hidden = self.model.prefill(self._staging, 0, work.ids, start, end)
         self.batch.forward_passes += 1
         self._staged = end
@@ -171,6 +187,11 @@ class Worker:
             work.prefix = [self._staging.store(0, 0, end)]
         self._requeue(work)
         return True
+
+    def _stage(self, length: int) -> None:
+        """Make room for `length` tokens in the staging row."""
+        self.batch.stage(self._staging.planned_bytes(1, length))
+        self._staging.reserve(1, length)
 
     def _score(self, work: Scoring, hidden: torch.Tensor, start: int) -> None:
         """The rows of the scored tokens among those that follow positions start.."""
