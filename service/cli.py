@@ -5,52 +5,46 @@ import json
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 import uvicorn
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sampler.answer import Answer, PowerUsage
 from sampler.engine import Engine, EngineOptions, load_engine
-from sampler.engines import ENGINES
-from sampler.errors import ContextExceeded, InvalidParams, SamplerError
+from sampler.errors import ContextExceeded, InvalidParams
 from sampler.events import Event, Extended, Stepped
 from sampler.methods import METHODS, POWER_METHODS
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
 from service.app import create_app
-from service.engine_args import engine_args
+from service.check_command import check_engine
+from service.options import (
+    PASS_THROUGH,
+    ApiKey,
+    Device,
+    DType,
+    EngineName,
+    EosIds,
+    KVBytes,
+    MaxRows,
+    ModelName,
+    TokenizerName,
+    Urls,
+    engine_options,
+    one_clear_line,
+)
 from service.render import answer_text, finish_reason, power_report, usage_report
 from service.settings import Settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning out of a base model by power sampling.")
 
-EngineName = Annotated[str, typer.Option("--engine", help=f"one of {', '.join(ENGINES)}")]
-ModelName = Annotated[
-    str | None, typer.Option("--model", help="Hugging Face name, folder, .gguf file, or table (default: SmolLM2-135M)")
-]
-DType = Annotated[str | None, typer.Option("--dtype", help="bf16, fp32 or fp64 (default: fp32 on CPU, bf16 on CUDA)")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 (default: cuda if there is one)")]
+app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 
 
-@contextmanager
-def one_clear_line() -> Iterator[None]:
-    """Say in one line what is wrong with the call, and leave with exit code 2."""
-    try:
-        yield
-    except (SamplerError, ValidationError) as error:
-        wrong = error.errors()[0] if isinstance(error, ValidationError) else None
-        line = f"POWERCUT_{str(wrong['loc'][0]).upper()}: {wrong['msg']}" if wrong else error
-        typer.echo(f"powercut: {line}", err=True)
-        raise typer.Exit(2) from None
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASS_THROUGH)
 def serve(
     context: typer.Context,
     engine: EngineName = "transformers",
@@ -60,28 +54,28 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to bind")] = 8000,
     dtype: DType = None,
     device: Device = None,
-    max_rows: Annotated[int | None, typer.Option(min=1, max=4096, help="proposals that run at once (32)")] = None,
-    kv_cache_bytes: Annotated[int | None, typer.Option(min=0, help="bytes of all keys and values (1 GiB)")] = None,
-    url: Annotated[list[str] | None, typer.Option(help="a vLLM server for the remote engine; may be repeated")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="POWERCUT_REMOTE_API_KEY", help="its key")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="of the remote engine: name or folder")] = None,
-    eos_ids: Annotated[list[int] | None, typer.Option(help="end ids of the remote engine; may be repeated")] = None,
+    max_rows: MaxRows = None,
+    kv_cache_bytes: KVBytes = None,
+    url: Urls = None,
+    api_key: ApiKey = None,
+    tokenizer: TokenizerName = None,
+    eos_ids: EosIds = None,
 ) -> None:
     """Serve a model over HTTP in OpenAI's shapes. Any other --option goes to the vllm engine as vLLM's own."""
     with one_clear_line():
         settings = Settings()
-        options = EngineOptions(
+        options = engine_options(
+            context,
             model,
-            served_model_name,
             dtype,
             device,
+            url,
+            api_key,
+            tokenizer,
+            eos_ids,
+            served_model_name,
             max_rows,
             kv_cache_bytes,
-            url=tuple(url) if url else None,
-            api_key=api_key,
-            tokenizer=tokenizer,
-            eos_ids=tuple(eos_ids) if eos_ids else None,
-            engine_args=engine_args(context.args),
         )
         loaded = load_engine(engine, options)
     info = loaded.info
