@@ -1,6 +1,7 @@
 """One real server for the session, and clients of it."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.service.serving import serving_command
 from tests.service.tables import letters_table
 
 MODEL = "letters"
+START_S = 240.0
+"""vLLM takes a minute to start."""
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +27,16 @@ def table_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a running `powercut serve`."""
+    """The URL of a running `powercut serve`: on a table, or on vLLM with POWERCUT_TEST_ENGINE=vllm."""
+    if os.environ.get("POWERCUT_TEST_ENGINE") == "vllm":
+        from tests.vllm.models import text_checkpoint
+
+        model = text_checkpoint(tmp_path_factory.mktemp("tiny-text"))
+        options = ["--engine", "vllm", "--model", str(model), "--served-model-name", MODEL]
+    else:
+        options = ["--engine", "tabular", "--model", str(table_file)]
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    with serving_command(["--engine", "tabular", "--model", str(table_file)], log) as url:
+    with serving_command(options, log, START_S) as url:
         yield url
     assert "Traceback" not in log.read_text(), "no request of any test is an unexpected error"
 

@@ -131,7 +131,7 @@ def test_huge_unknown_fields_are_not_echoed(http: httpx.Client, name: str) -> No
 @pytest.mark.parametrize("one", ["-1", '""', "[-1]", "[[]]", "{}"])
 def test_a_million_wrong_prompts_are_neither_echoed_nor_looked_at_one_by_one(http: httpx.Client, one: str) -> None:
     content = HEAD + b"[" + ",".join([one] * (LIMIT // 6)).encode() + b"]}"
-    assert_error(http.post("/v1/completions", content=content, headers=JSON, timeout=5), 422)
+    assert_error(http.post("/v1/completions", content=content, headers=JSON, timeout=60), 422)
     assert_still_answers(http)
 
 

@@ -59,8 +59,8 @@ PROMPTS = [
     field("prompt", None, "string"),
     field("prompt", 5, "string"),
     field("prompt", {"text": "a"}, "string"),
-    field("prompt", [0, 3], "outside the vocabulary (0 to 2)"),
-    field("prompt", [[0], [10**30]], "outside the vocabulary (0 to 2)"),
+    field("prompt", [0, 1 << 20], "outside the vocabulary (0 to "),
+    field("prompt", [[0], [10**30]], "outside the vocabulary (0 to "),
     field("prompt", ["a"] * 65, "64 prompts"),
     Bad("negative id", {"prompt": [0, -1]}, "prompt.1", "greater than or equal to 0"),
     Bad("bool id", {"prompt": [True]}, "prompt.0", "integer"),
@@ -69,7 +69,7 @@ PROMPTS = [
     Bad("ids among text", {"prompt": ["a", 0]}, "prompt.0", "integer"),
     Bad("prompts times n", {"prompt": ["a"] * 3, "n": 128}, "prompt", "256 answers"),
     Bad(
-        "one over the context", {"max_tokens": CONTEXT - 1}, "max_tokens", f"{CONTEXT}", 400, "context_length_exceeded"
+        "one over the context", {"max_tokens": CONTEXT - 1}, "max_tokens", "context is", 400, "context_length_exceeded"
     ),
     Bad("ids over the context", {"prompt": [0] * CONTEXT}, "max_tokens", f"{CONTEXT}", 400, "context_length_exceeded"),
 ]
@@ -216,17 +216,19 @@ def test_all_wrong_fields_are_named_at_once(http: httpx.Client) -> None:
         {"prompt": "a\0b"},
         {"prompt": "e\u0301\u202eעברית <|im_end|> <eos> 🎲"},
         {"prompt": [2, 2, 2]},
-        {"prompt": [0] * 1000},
-        {"prompt": "x" * 1_000_000},
-        {"prompt": [0], "max_tokens": CONTEXT - 1, "power": {"max_generated_tokens": 1}},
+        pytest.param({"prompt": [0] * 1000}, marks=pytest.mark.table),
+        pytest.param({"prompt": "x" * 1_000_000}, marks=pytest.mark.table),
+        pytest.param(
+            {"prompt": [0], "max_tokens": CONTEXT - 1, "power": {"max_generated_tokens": 1}}, marks=pytest.mark.table
+        ),
         {"max_tokens": 1, "power": {"blocks": 256}},
         {"max_tokens": 3, "power": {"blocks": 2}},
         {"power": {"alpha": 1}},
         {"power": {"alpha": 100, "cut_power": 64}},
         {"power": {"cut_power": 0, "steps_per_block": 0}},
-        {"power": {"top_k": None}},
-        {"power": {"top_k": 1}},
-        {"power": {"top_k": CONTEXT}},
+        pytest.param({"power": {"top_k": None}}, marks=pytest.mark.table),
+        pytest.param({"power": {"top_k": 1}}, marks=pytest.mark.table),
+        pytest.param({"power": {"top_k": CONTEXT}}, marks=pytest.mark.table),
         {"power": None},
         {"temperature": 2},
         {"temperature": 0.25, "power": {"alpha": 4}},

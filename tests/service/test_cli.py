@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from sampler.engine import Engine
 from sampler.events import Extended, Stepped
+from sampler.self_check import CHECKS, Finding
 from service.cli import app, describe
 from tests.service.serving import ROOT, command
 from tests.service.tables import gap_table
@@ -31,6 +33,23 @@ def one_line(result: Result) -> str:
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     return lines[0]
+
+
+def test_self_check_prints_a_table_and_fails_with_its_exit_code(
+    table_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["self-check", "--engine", "tabular", "--model", str(table_file)]
+    sound = CliRunner().invoke(app, call)
+    assert sound.exit_code == 0, sound.output
+    assert sound.stdout.count("holds") == len(CHECKS)
+
+    async def broken(engine: Engine) -> list[Finding]:
+        return [Finding("statistics", False, "0.5 nats"), Finding("prefixes", None, "not told")]
+
+    monkeypatch.setattr("service.check_command.self_check", broken)
+    failing = CliRunner().invoke(app, call)
+    assert failing.exit_code == 1
+    assert "FAILS" in failing.stdout
 
 
 def test_the_text_is_on_stdout_and_the_cost_on_stderr(table_file: Path) -> None:

@@ -32,6 +32,7 @@ def ask(http: httpx.Client, **fields: Any) -> list[dict[str, Any]]:
     return json.loads(reply.text, parse_constant=lambda name: pytest.fail(f"{name} in a reply"))["choices"]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "fields",
     [
@@ -60,6 +61,7 @@ def test_logprobs_are_the_log_softmax_of_the_rows(http: httpx.Client, fields: di
             assert top == pytest.approx({LETTERS[token]: wanted[token] for token in best}, abs=1e-9)
 
 
+@pytest.mark.table
 def test_zero_logprobs_means_no_alternatives(http: httpx.Client) -> None:
     for choice in ask(http, n=8, logprobs=0):
         assert choice["logprobs"]["top_logprobs"] is None
@@ -73,6 +75,7 @@ def test_logprobs_change_no_answer(http: httpx.Client) -> None:
     assert [without(choice) for choice in ask(http, n=16, logprobs=3)] == ask(http, n=16)
 
 
+@pytest.mark.table
 def test_more_alternatives_than_the_vocabulary_are_all_of_it(http: httpx.Client) -> None:
     for choice in ask(http, n=8, logprobs=20, power=None):
         for top in choice["logprobs"]["top_logprobs"]:

@@ -28,6 +28,7 @@ def power_of(reply: Completion, index: int = 0) -> dict[str, Any]:
     return (reply.choices[index].model_extra or {})["power"]
 
 
+@pytest.mark.table
 def test_text_is_completed(client: openai.OpenAI) -> None:
     reply = complete(client, seed=3)
 
@@ -39,6 +40,7 @@ def test_text_is_completed(client: openai.OpenAI) -> None:
     assert power_of(reply)["method"] == "entropy_cut"
 
 
+@pytest.mark.table
 def test_token_ids_are_completed_like_the_text_they_stand_for(client: openai.OpenAI) -> None:
     ids = [byte % len(LETTERS) for byte in b"hello"]
 

@@ -41,6 +41,7 @@ def test_a_choice_reports_its_chain(http: httpx.Client) -> None:
     assert "chain" not in power
 
 
+@pytest.mark.table
 def test_usage_counts_every_token(http: httpx.Client) -> None:
     usage = ask(http, n=32, prompt=["a", "bb"])["usage"]
 
@@ -69,6 +70,7 @@ def test_usage_of_many_answers_is_the_sum_of_their_chains(http: httpx.Client) ->
     assert usage["power"]["rejected_early"] == sum(step["rejected_early"] for step in steps)
 
 
+@pytest.mark.table
 def test_without_a_seed_one_is_returned_that_gives_the_answer_again(http: httpx.Client) -> None:
     first = ask(http, seed=None, n=16)
     seed = first["choices"][0]["power"]["seed"]
@@ -94,6 +96,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(http: httpx.Client) -> None
     assert answers(ask(http, n=8))[:2] == answers(ask(http, n=2))
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "option",
     [
@@ -110,6 +113,7 @@ def test_each_option_reaches_the_chain(http: httpx.Client, option: dict[str, Any
     assert answers(ask(http, option, n=64)) != answers(ask(http, n=64))
 
 
+@pytest.mark.table
 def test_a_support_of_one_token_has_one_answer(http: httpx.Client) -> None:
     assert len({tuple(ids) for ids in answers(ask(http, {"top_k": 1}, n=16))}) == 1
 
@@ -121,6 +125,7 @@ def test_early_rejection_changes_the_cost_and_nothing_else(http: httpx.Client) -
     assert with_it["usage"]["power"]["generated_tokens"] < without["usage"]["power"]["generated_tokens"]
 
 
+@pytest.mark.table
 def test_the_finish_reason_tells_an_end_from_the_horizon(http: httpx.Client) -> None:
     for choice in ask(http, n=64, power={"alpha": 1.0})["choices"]:
         ids = choice["power"]["token_ids"]
@@ -129,6 +134,7 @@ def test_the_finish_reason_tells_an_end_from_the_horizon(http: httpx.Client) -> 
         assert choice["text"] == "".join("ab"[token] for token in ids if token != 2)
 
 
+@pytest.mark.table
 def test_a_stop_string_is_an_end_and_is_trimmed_from_the_text(http: httpx.Client) -> None:
     reply = ask(http, n=64, stop=["ab", "bb"], power={"alpha": 1.0})
 
@@ -179,6 +185,7 @@ def test_a_deadline_ends_the_chain_with_a_valid_answer(http: httpx.Client) -> No
         assert power["stage"] == power["stages"] == 1
 
 
+@pytest.mark.table
 def test_an_answer_may_be_empty(http: httpx.Client) -> None:
     empty = [c for c in ask(http, {"alpha": 1.0}, n=64, logprobs=2)["choices"] if c["text"] == ""]
 

@@ -1,14 +1,16 @@
 """A tiny random Llama as a checkpoint for vLLM, and transformers' own view of it."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from sampler.engine import EngineOptions, Request, Support
+from sampler.engines.huggingface.checkpoint import default_model
 from sampler.engines.tabular import TabularTokenizer
 from sampler.engines.vllm import load
 from sampler.rng import DrawKey
@@ -23,8 +25,21 @@ TWINS = slice(500, 512)
 
 def tiny_checkpoint(folder: Path) -> Path:
     """Two layers with random weights large enough to give uneven rows: 1.4 MB."""
+    return _save(folder, VOCABULARY, EOS)
+
+
+def text_checkpoint(folder: Path) -> Path:
+    """The same network with the default model's tokenizer, so that it can be asked in text: 27 MB."""
+    source = Path(default_model())
+    for file in source.glob("*token*.json"):
+        shutil.copy(file, folder)
+    config = AutoConfig.from_pretrained(source)
+    return _save(folder, config.vocab_size, frozenset({config.eos_token_id}))
+
+
+def _save(folder: Path, vocabulary: int, eos_ids: frozenset[int]) -> Path:
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=2,
@@ -35,7 +50,7 @@ def tiny_checkpoint(folder: Path) -> Path:
         initializer_range=0.3,
         tie_word_embeddings=True,
         bos_token_id=1,
-        eos_token_id=sorted(EOS),
+        eos_token_id=sorted(eos_ids),
     )
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)

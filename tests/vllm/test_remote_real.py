@@ -24,6 +24,7 @@ from sampler.errors import InvalidParams, ModelNotFound
 from sampler.methods import METHODS
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
+from sampler.self_check import CHECKS, self_check
 from sampler.trace import End, Token
 from tests.exact.checks import chi_square_p
 from tests.vllm.models import difference, expected_rows, load_network, request
@@ -128,6 +129,12 @@ async def test_statistics_agree_over_the_top_50(engine: RemoteEngine, smollm2_ne
     assert worst < 1e-3
     alone = [await engine.propose(one) for one in requests[:2]]
     assert [[t.id for t in s.tokens] for s in alone] == [[t.id for t in s.tokens] for s in segments[:2]]
+
+
+async def test_the_self_check_holds_but_for_what_a_server_does_not_tell(engine: RemoteEngine) -> None:
+    found = await self_check(engine)
+    assert [one.holds for one in found if one.name != "prefixes are reused"] == [True] * (len(CHECKS) - 1), found
+    assert next(one for one in found if one.name == "prefixes are reused").holds is None
 
 
 async def test_first_tokens_follow_q(engine: RemoteEngine, smollm2_network: Any) -> None:

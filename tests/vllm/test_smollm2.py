@@ -12,6 +12,7 @@ from sampler.engines.vllm import load
 from sampler.methods import METHODS
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
+from sampler.self_check import self_check
 from tests.vllm.models import difference, load_network, request
 
 pytestmark = pytest.mark.model
@@ -54,3 +55,8 @@ async def test_greedy_text_and_a_chain(smollm2: Any, smollm2_network: Any) -> No
     answers = await asyncio.gather(*[METHODS["entropy_cut"](job) for job in chains])
     assert all(answer.usage.steps == 8 for answer in answers)
     assert smollm2.info.eos_ids == frozenset({2})
+
+
+async def test_the_self_check_holds(smollm2: Any) -> None:
+    found = await self_check(smollm2)
+    assert all(one.holds for one in found), found
