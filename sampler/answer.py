@@ -57,3 +57,5 @@ class Answer:
     usage: PowerUsage
     seeded_replay: bool = True
     """Whether the same seed gives the same tokens again."""
+    log_evidence: float | None = None
+    """log of an estimate of Σ_x p(x)^α over the horizon's traces, in nats, from the methods that have one (`smc`)."""

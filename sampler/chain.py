@@ -31,25 +31,34 @@ PREFETCH_DEPTH = 4
 """Steps drawn ahead at most: beyond that an acceptance nearly always comes first."""
 
 
-class _BudgetSpent(Exception):
+class BudgetSpent(Exception):
+    """A clock or a token budget stopped the chain."""
+
     def __init__(self, ended_by: EndedBy) -> None:
         self.ended_by = ended_by
 
 
-class _Preempted(Exception):
+class Preempted(Exception):
     """The engine gave a row that drew ahead to somebody else."""
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
+    """A watched suffix, its rows if they are kept, and the budget that stopped it if one did."""
+
     watcher: Watcher
     rows: tuple[Row, ...] | None
     spent: EndedBy | None
 
 
-class _Proposed(NamedTuple):
+class Proposed(NamedTuple):
+    """A step's proposal and what becomes of it. `log_ratio` is None where the step stopped before it was known."""
+
     cut: int
     log_u: float
-    drawn: _Drawn
+    drawn: Drawn
+    log_ratio: float | None
+    accepted: bool
+    non_finite: bool
 
 
 def _ignore(event: Event) -> None:
@@ -64,7 +73,8 @@ class Chain:
         self.trace = empty_trace(rows=task.keep_rows)
         self.usage = PowerUsage()
         self._emit: Callable[[Event], None] = emit or _ignore
-        self._deadline: float | None = None
+        self.deadline: float | None = None
+        """The loop's time at which drawing stops; `run` sets it from `deadline_s`."""
         # Budgets make the number of steps depend on their cost, which drawing ahead would change. And where a tree must
         # replay on an engine that draws by itself, drawing ahead would make what the tree holds a matter of timing.
         free_to = (self.params.deadline_s, self.params.max_generated_tokens) == (None, None) and not task.tree_per_stage
@@ -76,28 +86,24 @@ class Chain:
         if state is not None:
             self.trace, self.usage = restore(state, self.law), PowerUsage(**state.usage)
         if self.params.deadline_s is not None:
-            self._deadline = asyncio.get_running_loop().time() + self.params.deadline_s
+            self.deadline = asyncio.get_running_loop().time() + self.params.deadline_s
         for stage in range(state.stage if state else 0, len(horizons)):
+            if self._retired(stage):
+                return ChainResult(self.trace, EndedBy.COMPLETED, stage, self.usage, state)
             try:
                 if self.task.tree is not None and self.task.tree_per_stage:
                     self.task.tree.clear()
                 await self.extend(stage, horizons[stage])
                 await self._steps(stage, horizons[stage])
-            except _BudgetSpent as spent:
+            except BudgetSpent as spent:
                 return ChainResult(self.trace, spent.ended_by, stage + 1, self.usage, state)
             state = save(self.trace, stage + 1, self.usage)
         return ChainResult(self.trace, EndedBy.COMPLETED, len(horizons), self.usage, state)
 
     async def extend(self, stage: int, horizon: int) -> None:
         """Draw an unfinished trace on to the horizon by q. A budget spent on the way keeps what is there."""
-        cut = len(self.trace)
-        if not self.trace.finished and cut < horizon:
-            drawn = await self._draw(cut, horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND))
-            if any(math.isnan(token.log_z) or math.isnan(token.entropy) for token in drawn.watcher.tokens):
-                raise NumericalError("the model's logits hold NaN: no trace can start from them")
-            self._move(splice(self.trace, cut, drawn))
-            if drawn.spent:
-                raise _BudgetSpent(drawn.spent)
+        if spent := await self.draw_on(horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND)):
+            raise BudgetSpent(spent)
         self._emit(
             Extended(
                 self.task.draws.chain,
@@ -109,6 +115,17 @@ class Chain:
             )
         )
 
+    async def draw_on(self, horizon: int, key: DrawKey) -> EndedBy | None:
+        """Draw an unfinished trace on to the horizon by q; which budget was spent on the way, if one was."""
+        cut = len(self.trace)
+        if self.trace.finished or cut >= horizon:
+            return None
+        drawn = await self._draw(cut, horizon, key)
+        if any(math.isnan(token.log_z) or math.isnan(token.entropy) for token in drawn.watcher.tokens):
+            raise NumericalError("the model's logits hold NaN: no trace can start from them")
+        self._move(splice(self.trace, cut, drawn))
+        return drawn.spent
+
     async def _steps(self, stage: int, horizon: int) -> None:
         """A stage's steps, drawing ahead while the engine has rows to spare."""
         steps = range(self.params.steps_per_block)
@@ -118,7 +135,7 @@ class Chain:
         try:
             for step in steps:
                 before = self.trace.ids
-                if self.trace.total_log_norm > -math.inf:
+                if not self._stuck():
                     ahead.start(steps[step + 1 :])
                 await self.step(stage, step, horizon, await ahead.take(step))
                 if self.trace.ids != before:
@@ -126,42 +143,50 @@ class Chain:
         finally:
             await ahead.aclose()
 
-    async def step(self, stage: int, step: int, horizon: int, ready: _Proposed | None = None) -> None:
+    async def step(self, stage: int, step: int, horizon: int, ready: Proposed | None = None) -> None:
         """One Metropolis–Hastings step on the whole response so far, its proposal perhaps drawn ahead."""
-        if self.trace.total_log_norm == -math.inf:
-            self.usage = self.usage.plus(steps=1)  # Z = 0: this is the only trace there is, nothing to redraw
+        if self._stuck():
+            self.usage = self.usage.plus(steps=1)
             return
         proposed = ready or await self._propose(stage, step, horizon)
         if proposed.drawn.spent:
-            raise _BudgetSpent(proposed.drawn.spent)  # the step in flight is dropped
+            raise BudgetSpent(proposed.drawn.spent)  # the step in flight is dropped
         self._decide(stage, step, proposed)
 
-    async def _propose(self, stage: int, step: int, horizon: int, *ahead: Priority) -> _Proposed:
+    def _retired(self, stage: int) -> bool:
+        """Whether the trace is left as it is from this stage on: never, it would change the limit law."""
+        return False
+
+    def _stuck(self) -> bool:
+        """Whether no step can move the trace. Z = 0: it is the only one there is, nothing to redraw."""
+        return self.trace.total_log_norm == -math.inf
+
+    async def _propose(self, stage: int, step: int, horizon: int, *ahead: Priority) -> Proposed:
+        """The kernel of a step: draw a proposal, and decide on it. Depends on the trace and the step's keys alone."""
         draws = self.task.draws
         cut = draw_cut(self.trace.log_norm, draws.key(Kind.CUT, stage, step).uniform())
         log_u = log_uniform(draws.key(Kind.ACCEPT, stage, step).uniform())
         bound = start_bound(self.trace, cut)
         drawn = await self._draw(cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, log_u, *ahead)
-        return _Proposed(cut, log_u, drawn)
+        assert drawn.watcher.bound is not None
+        value = drawn.watcher.bound.value
+        log_ratio = None if drawn.watcher.rejected else value
+        accepted = log_ratio is not None and accepts(log_ratio, log_u)
+        return Proposed(cut, log_u, drawn, log_ratio, accepted, math.isnan(value) or value == -math.inf)
 
-    async def _propose_ahead(self, stage: int, step: int, horizon: int) -> _Proposed | None:
+    async def _propose_ahead(self, stage: int, step: int, horizon: int) -> Proposed | None:
         try:
             return await self._propose(stage, step, horizon, Priority.PREFETCH)
-        except _Preempted:
+        except Preempted:
             return None
 
-    def _count_dropped(self, proposed: _Proposed) -> None:
+    def _count_dropped(self, proposed: Proposed) -> None:
         watcher = proposed.drawn.watcher
         self.usage = self.usage.plus(prefetched_tokens=len(watcher.tokens) - watcher.free)
 
-    def _decide(self, stage: int, step: int, proposed: _Proposed) -> None:
-        cut, log_u, drawn = proposed
-        watcher = drawn.watcher
-        assert watcher.bound is not None
-        value = watcher.bound.value
-        log_ratio = None if watcher.rejected else value
-        accepted = log_ratio is not None and accepts(log_ratio, log_u)
-        before = self.trace
+    def _decide(self, stage: int, step: int, proposed: Proposed) -> None:
+        cut, log_u, drawn, log_ratio, accepted, non_finite = proposed
+        watcher, before = drawn.watcher, self.trace
         if accepted:
             self._move(splice(before, cut, drawn))
         moved = self.trace.ids != before.ids
@@ -170,7 +195,7 @@ class Chain:
             accepted=accepted,
             moved=moved,
             rejected_early=watcher.rejected,
-            non_finite=math.isnan(value) or value == -math.inf,
+            non_finite=non_finite,
         )
         self._emit(
             Stepped(
@@ -199,7 +224,7 @@ class Chain:
         bound: Bound | None = None,
         log_u: float = -math.inf,
         *ahead: Priority,
-    ) -> _Drawn:
+    ) -> Drawn:
         """Draw a suffix within the budgets.
 
         A failed call is asked again with the same key: drawing anew, or counting the failure as a rejection, would
@@ -212,18 +237,18 @@ class Chain:
             if self.params.max_generated_tokens is not None:  # failed attempts are charged too
                 allowed = min(limit, self.params.max_generated_tokens - self.usage.generated_tokens)
             if allowed < 1:
-                return _Drawn(watcher, self._no_rows(), EndedBy.TOKEN_BUDGET)
+                return Drawn(watcher, self._no_rows(), EndedBy.TOKEN_BUDGET)
             try:
                 rows = await self._ask(cut, allowed, key, watcher, *ahead)
-            except _BudgetSpent as spent:
-                return _Drawn(watcher, self._no_rows(), spent.ended_by)
+            except BudgetSpent as spent:
+                return Drawn(watcher, self._no_rows(), spent.ended_by)
             except EngineDead:
                 raise
             except EngineError:
                 if attempt == RETRIES:
                     raise
                 continue
-            return _Drawn(watcher, rows, EndedBy.TOKEN_BUDGET if watcher.end is None else None)
+            return Drawn(watcher, rows, EndedBy.TOKEN_BUDGET if watcher.end is None else None)
         raise AssertionError("unreachable")
 
     async def _ask(
@@ -243,7 +268,7 @@ class Chain:
             if watcher.end is None and len(segment.tokens) < allowed - watcher.free:
                 if segment.end is End.CANCELLED and ahead:
                     self.usage = self.usage.plus(prefetched_tokens=len(segment.tokens))
-                    raise _Preempted
+                    raise Preempted
                 raise EngineError(f"the engine ended a segment after {len(segment.tokens)} tokens for no reason")
             rows += segment.rows or ()
         else:
@@ -254,15 +279,35 @@ class Chain:
     async def _breathe(self) -> None:
         """A step that costs nothing must still let others run, and see the time."""
         await asyncio.sleep(0)
-        if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
-            raise _BudgetSpent(EndedBy.DEADLINE)
+        if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
+            raise BudgetSpent(EndedBy.DEADLINE)
 
     async def _call(
         self, kept: tuple[int, ...], allowed: int, key: DrawKey, watcher: Watcher, priority: Priority
     ) -> Segment:
+        request = self._request(kept, allowed, key, watcher, priority)
+        deadline = asyncio.timeout_at(self.deadline)
+        try:
+            async with deadline:
+                segment = await self.engine.propose(request)
+        except BaseException as error:
+            lost = len(watcher.tokens) - watcher.free
+            dropped = lost if priority is Priority.PREFETCH and isinstance(error, asyncio.CancelledError) else 0
+            self.usage = self.usage.plus(generated_tokens=lost, prefetched_tokens=dropped)
+            if isinstance(error, TimeoutError) and deadline.expired():
+                raise BudgetSpent(EndedBy.DEADLINE) from None
+            if isinstance(error, TimeoutError):
+                raise EngineError("the engine timed out on this call") from error
+            raise
+        self.usage = self.usage.plus(generated_tokens=len(segment.tokens))
+        return segment
+
+    def _request(
+        self, kept: tuple[int, ...], allowed: int, key: DrawKey, watcher: Watcher, priority: Priority
+    ) -> Request:
         task = self.task
         known = kept + tuple(token.id for token in watcher.tokens)
-        request = Request(
+        return Request(
             ids=task.prompt_ids + known,
             max_tokens=allowed,
             alpha=self.params.alpha,
@@ -276,21 +321,6 @@ class Chain:
             keep_rows=task.keep_rows or task.tree is not None,
             head=task.head,
         )
-        deadline = asyncio.timeout_at(self._deadline)
-        try:
-            async with deadline:
-                segment = await self.engine.propose(request)
-        except BaseException as error:
-            lost = len(watcher.tokens) - watcher.free
-            dropped = lost if priority is Priority.PREFETCH and isinstance(error, asyncio.CancelledError) else 0
-            self.usage = self.usage.plus(generated_tokens=lost, prefetched_tokens=dropped)
-            if isinstance(error, TimeoutError) and deadline.expired():
-                raise _BudgetSpent(EndedBy.DEADLINE) from None
-            if isinstance(error, TimeoutError):
-                raise EngineError("the engine timed out on this call") from error
-            raise
-        self.usage = self.usage.plus(generated_tokens=len(segment.tokens))
-        return segment
 
     def _watcher(self, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
         early = bound is not None and self.params.early_rejection and self.params.alpha >= 1.0
@@ -314,7 +344,7 @@ class Chain:
         return () if self.task.keep_rows else None
 
 
-def splice(trace: Trace, cut: int, drawn: _Drawn) -> Trace:
+def splice(trace: Trace, cut: int, drawn: Drawn) -> Trace:
     """The trace up to `cut` followed by a watched suffix."""
     watcher, rows = drawn.watcher, drawn.rows
     kept = len(watcher.log_norm)  # the last list a watcher appends to: a cancelled engine may still be at it

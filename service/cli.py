@@ -20,11 +20,11 @@ from sampler.engine import Engine, EngineOptions, load_engine
 from sampler.engines import ENGINES
 from sampler.errors import ContextExceeded, InvalidParams, SamplerError
 from sampler.events import Event, Extended, Stepped
-from sampler.methods import METHODS, POWER_METHODS
+from sampler.methods import METHODS, POWER_METHODS, refuse_unused
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
 from service.app import create_app
-from service.engine_args import engine_args
+from service.engine_args import engine_args, given_options
 from service.render import answer_text, finish_reason, power_report, usage_report
 from service.settings import Settings
 
@@ -98,6 +98,7 @@ def serve(
 
 @app.command()
 def sample(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="the prompt, as the base model should see it")],
     engine: EngineName = "transformers",
     model: ModelName = None,
@@ -112,7 +113,18 @@ def sample(
     early_rejection: Annotated[bool, typer.Option(help="stop a proposal once it is lost")] = True,
     memo_tree: Annotated[bool, typer.Option(help="draw from rows already known for free")] = True,
     prefetch: Annotated[bool, typer.Option(help="draw later steps ahead: more tokens, less time")] = True,
+    particles: Annotated[int, typer.Option(help="of smc")] = 64,
+    ess_threshold: Annotated[float, typer.Option(help="of smc: resample below this share of the particles")] = 0.5,
+    ramp_tokens: Annotated[int, typer.Option(help="of smc: let alpha grow from 1 over so many tokens")] = 0,
+    candidates: Annotated[int, typer.Option(help="of tmc: blocks drawn at each stage")] = 8,
+    rollouts: Annotated[int, typer.Option(help="of tmc: futures drawn of each block")] = 8,
+    rollout_tokens: Annotated[int | None, typer.Option(help="of tmc: their length (default: to the end)")] = None,
+    tries: Annotated[int, typer.Option(help="of multiple_try: suffixes at one cut")] = 4,
+    samples: Annotated[
+        int | None, typer.Option(help="of best_of_n (default: what the budget buys, or 8)")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="stop string; may be repeated")] = None,
+    max_generated_tokens: Annotated[int | None, typer.Option(help="stop after so many tokens drawn")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="stop after so many seconds")] = None,
     seed: Annotated[int | None, typer.Option(help="fixes every draw")] = None,
     dtype: DType = None,
@@ -123,6 +135,8 @@ def sample(
     stops = tuple(stop or ())
     with one_clear_line():
         check_call(method, seed, prompt, *stops)
+        given = given_options(context)
+        refuse_unused(method, given)
         params: PowerParams | PlainParams = (
             PowerParams(
                 max_tokens,
@@ -136,9 +150,18 @@ def sample(
                 prefetch=prefetch,
                 stop=stops,
                 deadline_s=deadline_s,
+                max_generated_tokens=max_generated_tokens,
+                particles=particles,
+                ess_threshold=ess_threshold,
+                ramp_tokens=ramp_tokens,
+                candidates=candidates,
+                rollouts=rollouts,
+                rollout_tokens=rollout_tokens,
+                tries=tries,
+                samples=samples,
             )
             if method in POWER_METHODS
-            else PlainParams(max_tokens, temperature, stop=stops)
+            else PlainParams(max_tokens, temperature, top_k=(top_k or None) if "top_k" in given else None, stop=stops)
         )
         loaded = load_engine(engine, EngineOptions(model=model, dtype=dtype, device=device))
         seed = secrets.randbits(63) if seed is None else seed

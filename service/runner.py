@@ -92,7 +92,7 @@ class Runner:
         else:
             options = asked.power or PowerOptions.model_validate({})
             params = power_params(
-                options, asked.max_tokens, asked.temperature, asked.top_p, asked.stops, info.vocabulary
+                method, options, asked.max_tokens, asked.temperature, asked.top_p, asked.stops, info.vocabulary
             )
         prompts = await self._prompts(asked.prompt, asked.n)
         for ids in prompts:

@@ -159,7 +159,7 @@ UNKNOWN = [
         ("cache_salt", "x"),
         ("k" * 63, 1),
     ]
-] + [power(name, 1, "not permitted", code="unknown_field") for name in ("particles", "Alpha", "tries", "nothing")]
+] + [power(name, 1, "not permitted", code="unknown_field") for name in ("particle", "Alpha", "K", "nothing")]
 
 
 def merged(change: dict[str, Any]) -> dict[str, Any]:
