@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sampler import chain, cuts, power, watch
+from sampler import chain, cuts, drawing, power, watch
 from sampler.chain import Chain
 from sampler.cuts.entropy import EntropyCut
 from sampler.engine import Support
@@ -22,7 +22,7 @@ from sampler.watch import Watcher
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
-MODULES: tuple[ModuleType, ...] = (chain, cuts, power, watch)
+MODULES: tuple[ModuleType, ...] = (chain, cuts, drawing, power, watch)
 
 
 def everywhere(patch: Patch, name: str, value: object) -> None:
@@ -253,7 +253,7 @@ def failure_counted_as_rejection(patch: Patch) -> None:
         except EngineError:
             watcher.end = End.REJECTED
             rows = None
-        return chain._Drawn(watcher, rows, None)
+        return drawing.Drawn(watcher, rows, None)
 
     patch.setattr(Chain, "_draw", once)
 
