@@ -12,6 +12,7 @@ class EndedBy(enum.StrEnum):
     COMPLETED = "completed"
     DEADLINE = "deadline"
     TOKEN_BUDGET = "token_budget"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, slots=True)

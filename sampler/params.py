@@ -26,6 +26,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "rollouts": (1, 1024),
     "rollout_tokens": (1, 1 << 20),
     "tries": (1, 256),
+    "stop_when_frozen": (1, 1000),
     "samples": (1, 256),  # as in the paper's code, which draws no more whatever the budget
 }
 """Field → (smallest, largest) allowed value, shared with the HTTP schema."""
@@ -40,7 +41,8 @@ class PowerParams:
     `alpha` α; `cut_power` β; `blocks` K stages of `steps_per_block` steps; `max_tokens` T, the horizon of the
     last stage and so a part of the target; `top_k` the support (None: the whole vocabulary). `early_rejection`,
     `memo_tree` and `prefetch` change the cost of a chain and none of its tokens. `deadline_s` (from
-    the chain's start) and `max_generated_tokens` stop a chain early: what it then returns is not a draw from π.
+    the chain's start), `max_generated_tokens` and `stop_when_frozen` (so many steps in a row without a move, of a
+    finished trace or in the last stage) stop a chain early: what it then returns is not a draw from π.
 
     `particles` N, `ess_threshold` κ and `ramp_tokens` (0: no ramp) are those of `smc`; `candidates`, `rollouts` and
     `rollout_tokens` (None: to the horizon) of `tmc`; `tries` of `multiple_try`; `samples` of `best_of_n` (None: as many
@@ -68,6 +70,7 @@ class PowerParams:
     rollout_tokens: int | None = None
     tries: int = 4
     samples: int | None = None
+    stop_when_frozen: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -33,7 +33,7 @@ class Method:
 
 PLAIN = frozenset({"temperature", "top_p", "top_k"})
 DRAWS = frozenset({"alpha", "top_k", "memo_tree", "deadline_s", "max_generated_tokens"})
-CHAIN = DRAWS | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include"}
+CHAIN = DRAWS | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
 
 METHODS: dict[str, Method] = {
     **{f"{cut}_cut": Method(partial(power_mh, cut=cut), CHAIN | law.fields, "p^α") for cut, law in CUTS.items()},
