@@ -8,6 +8,7 @@ it would change the limit law. A proposal runs to its end or to h_k, whatever th
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from sampler.answer import EndedBy, PowerUsage
@@ -15,8 +16,8 @@ from sampler.cuts import draw_cut
 from sampler.drawing import BudgetSpent, Drawer, Drawn, Preempted, splice
 from sampler.engine import Engine, Priority
 from sampler.errors import NumericalError
-from sampler.events import Event, Extended, Stepped
-from sampler.power import accepts, log_uniform, start_bound
+from sampler.events import Event, Extended, Kept, Stepped
+from sampler.power import accepts, is_lost, log_uniform, start_bound
 from sampler.prefetch import Prefetch
 from sampler.rng import EXTEND, DrawKey, Kind
 from sampler.state import ChainResult, ChainState, ChainTask, restore, save
@@ -47,6 +48,8 @@ class Chain(Drawer):
     def __init__(self, engine: Engine, task: ChainTask, emit: Callable[[Event], None] | None = None) -> None:
         super().__init__(engine, task)
         self._emit: Callable[[Event], None] = emit or _ignore
+        self._still = 0
+        """Steps in a row that left the trace as it was."""
         # Budgets make the number of steps depend on their cost, which drawing ahead would change. And where a tree must
         # replay on an engine that draws by itself, drawing ahead would make what the tree holds a matter of timing.
         free_to = (self.params.deadline_s, self.params.max_generated_tokens) == (None, None) and not task.tree_per_stage
@@ -57,6 +60,7 @@ class Chain(Drawer):
         horizons = self.params.horizons
         if state is not None:
             self.trace, self.usage = restore(state, self.law), PowerUsage(**state.usage)
+            self._still = state.still
         if self.params.deadline_s is not None:
             self.deadline = asyncio.get_running_loop().time() + self.params.deadline_s
         for stage in range(state.stage if state else 0, len(horizons)):
@@ -69,13 +73,16 @@ class Chain(Drawer):
                 await self._steps(stage, horizons[stage])
             except BudgetSpent as spent:
                 return ChainResult(self.trace, spent.ended_by, stage + 1, self.usage, state)
-            state = save(self.trace, stage + 1, self.usage)
+            state = save(self.trace, stage + 1, self.usage, self._still)
         return ChainResult(self.trace, EndedBy.COMPLETED, len(horizons), self.usage, state)
 
     async def extend(self, stage: int, horizon: int) -> None:
         """Draw an unfinished trace on to the horizon by q. A budget spent on the way keeps what is there."""
+        before = len(self.trace)
         if spent := await self.draw_on(horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND)):
             raise BudgetSpent(spent)
+        if len(self.trace) > before:
+            self._still = 0
         self._emit(
             Extended(
                 self.task.draws.chain,
@@ -112,13 +119,16 @@ class Chain(Drawer):
                 await self.step(stage, step, horizon, await ahead.take(step))
                 if self.trace.ids != before:
                     ahead.drop()
+                self._still = self._still + 1 if self.trace.ids == before else 0
+                if self._is_frozen(horizon):
+                    raise BudgetSpent(EndedBy.FROZEN)
         finally:
             await ahead.aclose()
 
     async def step(self, stage: int, step: int, horizon: int, ready: Proposed | None = None) -> None:
         """One Metropolis–Hastings step on the whole response so far, its proposal perhaps drawn ahead."""
         if self._stuck():
-            self.usage = self.usage.plus(steps=1)
+            self._keep(stage, step)
             return
         proposed = ready or await self._propose(stage, step, horizon)
         if proposed.drawn.spent:
@@ -133,13 +143,28 @@ class Chain(Drawer):
         """Whether no step can move the trace. Z = 0: it is the only one there is, nothing to redraw."""
         return self.trace.total_log_norm == -math.inf
 
+    def _is_frozen(self, horizon: int) -> bool:
+        """Whether to stop because the trace has not moved for long. Never with a prefix: its end is still to come."""
+        limit = self.params.stop_when_frozen
+        whole = self.trace.finished or horizon == self.params.max_tokens
+        return limit is not None and whole and self._still >= limit
+
+    def _keep(self, stage: int, step: int) -> None:
+        """A step with nothing to redraw."""
+        self.usage = self.usage.plus(steps=1)
+        stages, log_p = len(self.params.horizons), float(self.trace.log_p.sum())
+        place = (self.task.draws.chain, stage + 1, stages, step + 1)
+        self._emit(Kept(*place, log_p, len(self.trace), self.usage.generated_tokens))
+
     async def _propose(self, stage: int, step: int, horizon: int, *ahead: Priority) -> Proposed:
         """The kernel of a step: draw a proposal, and decide on it. Depends on the trace and the step's keys alone."""
         draws = self.task.draws
         cut = draw_cut(self.trace.log_norm, draws.key(Kind.CUT, stage, step).uniform())
         log_u = log_uniform(draws.key(Kind.ACCEPT, stage, step).uniform())
         bound = start_bound(self.trace, cut)
-        drawn = await self._draw(cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, log_u, *ahead)
+        drawn = await self._draw(
+            cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, partial(is_lost, log_u=log_u), *ahead
+        )
         assert drawn.watcher.bound is not None
         value = drawn.watcher.bound.value
         log_ratio = None if drawn.watcher.rejected else value
@@ -185,6 +210,8 @@ class Chain(Drawer):
                 float(self.trace.log_p.sum()),
                 len(self.trace),
                 self.usage.generated_tokens,
+                watcher.bound.power_term if watcher.bound else None,
+                watcher.bound.cut_term if watcher.bound else None,
             )
         )
 
