@@ -10,9 +10,13 @@ from functools import partial
 from sampler.answer import Answer
 from sampler.cuts import CUTS
 from sampler.errors import InvalidParams
+from sampler.methods.best_of_n import best_of_n
 from sampler.methods.job import Job
+from sampler.methods.low_temperature import low_temperature
 from sampler.methods.power_mh import power_mh
+from sampler.methods.smc import smc
 from sampler.methods.standard import standard
+from sampler.methods.tmc import tmc
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,16 @@ PLAIN = frozenset({"temperature", "top_p", "top_k"})
 DRAWS = frozenset({"alpha", "top_k", "memo_tree", "deadline_s", "max_generated_tokens"})
 CHAIN = DRAWS | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
 
+PARTICLES = DRAWS | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
+CANDIDATES = DRAWS | {"blocks", "candidates", "rollouts", "rollout_tokens"}
+
 METHODS: dict[str, Method] = {
     **{f"{cut}_cut": Method(partial(power_mh, cut=cut), CHAIN | law.fields, "p^α") for cut, law in CUTS.items()},
     "standard": Method(standard, PLAIN, "p at a temperature, token by token"),
+    "low_temperature": Method(low_temperature, DRAWS, "q: p at temperature 1/α, token by token"),
+    "best_of_n": Method(best_of_n, DRAWS | {"samples"}, "the best of n draws from q"),
+    "smc": Method(smc, PARTICLES, "p^α in the limit of many particles"),
+    "tmc": Method(tmc, CANDIDATES, "p^α in the limit of many candidates"),
 }
 
 POWER_METHODS: tuple[str, ...] = tuple(name for name in METHODS if name != "standard")
