@@ -3,10 +3,11 @@
 import codecs
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from sampler.answer import Answer, PowerUsage
+from sampler.diagnostics import ChainDiagnostics, diagnose_chains
 from sampler.events import Event, Stepped
 from sampler.stops import trim_at_stop
 from sampler.tokenizer import Tokenizer, bytes_to_text
@@ -25,6 +26,24 @@ def finish_reason(answer: Answer) -> str:
 def number(value: float | None) -> float | None:
     """JSON knows no NaN and no infinity: null instead."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and numbers as JSON has them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return number(value) if isinstance(value, float) else value
+
+
+def chains_report(prompt: int, chains: Sequence[tuple[Answer, ChainDiagnostics]]) -> dict[str, Any]:
+    """What `power_diagnostics` says of the chains of one prompt."""
+    found = diagnose_chains(chains)
+    known = "unknown" if found.converged is None else found.converged
+    return {"prompt_index": prompt, **plain(found), "converged": known}
 
 
 def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None) -> dict[str, Any]:
@@ -51,9 +70,8 @@ def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None
 
 def step_report(event: Stepped) -> dict[str, Any]:
     """One step as JSON."""
-    report = asdict(event)
-    report["proposal"] = list(event.proposal)
-    return report | {name: number(report[name]) for name in ("log_ratio", "log_u", "log_p")}
+    report: dict[str, Any] = plain(event)
+    return report
 
 
 def usage_report(usage: PowerUsage, completion_tokens: int) -> dict[str, Any]:

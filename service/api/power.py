@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sampler.effort import Effort, effort_fields
 from sampler.methods import METHODS, POWER_METHODS, refuse_unused
 from sampler.params import LIMITS, Mode, PlainParams, PowerParams
 from service.api.schema import RequestModel
@@ -42,7 +43,9 @@ class PowerOptions(RequestModel):
     rollout_tokens: Annotated[int | None, limits("rollout_tokens")] = None
     tries: Annotated[int, limits("tries")] = 4
     samples: Annotated[int | None, limits("samples")] = None
-    include: list[Literal["chain"]] = Field(default=[], max_length=8)
+    stop_when_frozen: Annotated[int | None, limits("stop_when_frozen")] = None
+    effort: Effort | None = None
+    include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8)
 
 
 def split_model(name: str, served: str) -> str | None:
@@ -84,6 +87,9 @@ def power_params(
     refuse_unused(method, {name: f"power.{name}" for name in type(options).model_fields if name in given})
     if top_p is not None and top_p != 1.0:
         raise ApiError(422, "top_p: power sampling takes power.top_k as its support, not top_p", param="top_p")
+    if options.effort is not None:
+        preset = effort_fields(options.effort, method, METHODS[method].fields, "power.effort")
+        options = options.model_copy(update={name: value for name, value in preset.items() if name not in given})
     return PowerParams(
         max_tokens=max_tokens,
         alpha=choose_alpha(options.alpha, temperature),
@@ -106,6 +112,7 @@ def power_params(
         rollout_tokens=options.rollout_tokens,
         tries=options.tries,
         samples=options.samples,
+        stop_when_frozen=options.stop_when_frozen,
     )
 
 
