@@ -132,8 +132,9 @@ def diagnose_chains(chains: Sequence[tuple[Answer, ChainDiagnostics]]) -> Chains
 def verdict(log_pi: Floats, length: Floats) -> tuple[bool | None, str]:
     """Whether chains have converged, and why one says so; from log π and length, shape [chains, steps].
 
-    None: it cannot be told. A False says that chains disagree by more than chance, a True that they agree and that
-    there are draws enough for it to mean something. No diagnostic sees a mode that no chain has found.
+    None: it cannot be told. A False says that chains, as far as they ran, disagree by more than independent draws do,
+    a True that they agree and that there are draws enough for it to mean something. No diagnostic sees a mode that no
+    chain has found.
     """
     chains, steps = log_pi.shape
     if chains < MIN_CHAINS:
@@ -151,7 +152,7 @@ def verdict(log_pi: Floats, length: Floats) -> tuple[bool | None, str]:
         return False, "R-hat is infinite: the chains stand still, and not in the same place"
     limit = R_HAT_MAX + CHANCE / steps
     if worst > limit:
-        return False, f"R-hat {worst:.3f} is above {limit:.3f}, which {steps} steps do not reach by chance"
+        return False, f"R-hat {worst:.3f} is above {limit:.3f}, more than {steps} independent draws show by chance"
     if worst > R_HAT_MAX:
         return None, f"R-hat {worst:.3f} is above {R_HAT_MAX}, as {steps} steps may be by chance: take more steps"
     effective = min(value for value in map(ess_bulk, (log_pi, length)) if not math.isnan(value))
