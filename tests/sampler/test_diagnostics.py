@@ -200,7 +200,7 @@ async def chains_on(engine: Engine, params: PowerParams, count: int) -> list[tup
 
 
 def test_chains_of_a_small_model_converge_and_are_compared_over_the_last_stage() -> None:
-    params = PowerParams(3, 1.5, 0.0, blocks=2, steps_per_block=1000, top_k=None)
+    params = PowerParams(3, 1.0, 0.0, blocks=2, steps_per_block=1000, top_k=None)
     found = diagnose_chains(asyncio.run(chains_on(random_engine(4, 6), params, 4)))
 
     assert found.converged is True, found.reason
