@@ -4,7 +4,6 @@ The counterpart of the loop in `chain`: that decides what to draw, this draws it
 """
 
 import asyncio
-import math
 from typing import NamedTuple
 
 from sampler.answer import EndedBy, PowerUsage
@@ -17,7 +16,7 @@ from sampler.state import ChainTask
 from sampler.stops import StopMatcher
 from sampler.trace import End, Segment, Trace, empty_trace
 from sampler.tree import walk
-from sampler.watch import Watcher
+from sampler.watch import Lost, Watcher
 
 RETRIES = 2
 """How often a failed engine call is asked again, with the same key."""
@@ -58,7 +57,7 @@ class Drawer:
         horizon: int,
         key: DrawKey,
         bound: Bound | None = None,
-        log_u: float = -math.inf,
+        lost: Lost | None = None,
         *ahead: Priority,
     ) -> Drawn:
         """Draw a suffix within the budgets.
@@ -68,7 +67,7 @@ class Drawer:
         """
         limit = horizon - cut
         for attempt in range(RETRIES + 1):
-            watcher = self._watcher(cut, limit, bound, log_u)
+            watcher = self._watcher(cut, limit, bound, lost)
             allowed = limit
             if self.params.max_generated_tokens is not None:  # failed attempts are charged too
                 allowed = min(limit, self.params.max_generated_tokens - self.usage.generated_tokens)
@@ -158,7 +157,7 @@ class Drawer:
             head=task.head,
         )
 
-    def _watcher(self, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
+    def _watcher(self, cut: int, limit: int, bound: Bound | None = None, lost: Lost | None = None) -> Watcher:
         early = bound is not None and self.params.early_rejection and self.params.alpha >= 1.0
         return Watcher(
             self.law,
@@ -168,7 +167,7 @@ class Drawer:
             self.engine.info.eos_ids,
             StopMatcher(self.params.stop, self.engine.tokenizer),
             bound,
-            log_u if early else None,
+            lost if early else None,
         )
 
     def _no_rows(self) -> tuple[Row, ...] | None:

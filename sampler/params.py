@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from sampler.errors import InvalidParams
 
-Mode = Literal["exact"]
+Mode = Literal["exact", "paper"]
 
 LIMITS: dict[str, tuple[float, float]] = {
     "alpha": (0.5, 100.0),  # vLLM raises temperatures under 0.01 and refuses those over 2
@@ -43,6 +43,8 @@ class PowerParams:
     `memo_tree` and `prefetch` change the cost of a chain and none of its tokens. `deadline_s` (from
     the chain's start), `max_generated_tokens` and `stop_when_frozen` (so many steps in a row without a move, of a
     finished trace or in the last stage) stop a chain early: what it then returns is not a draw from π.
+    `mode` "paper" (`sampler.paper`) is the released code's chain, which has another limit; it has no early rejection
+    and no memo tree, whatever the two fields say.
 
     `particles` N, `ess_threshold` κ and `ramp_tokens` (0: no ramp) are those of `smc`; `candidates`, `rollouts` and
     `rollout_tokens` (None: to the horizon) of `tmc`; `tries` of `multiple_try`; `samples` of `best_of_n` (None: as many
@@ -76,8 +78,8 @@ class PowerParams:
         for field in fields(self):
             if field.name in LIMITS:
                 check_limit(field.name, getattr(self, field.name))
-        if self.mode != "exact":
-            raise InvalidParams("mode", f"mode must be 'exact', not {self.mode!r}")
+        if self.mode not in get_args(Mode):
+            raise InvalidParams("mode", f"mode must be 'exact' or 'paper', not {self.mode!r}")
         if any(not text for text in self.stop):
             raise InvalidParams("stop", "a stop string must not be empty")
 

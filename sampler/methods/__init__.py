@@ -13,6 +13,7 @@ from sampler.errors import InvalidParams
 from sampler.methods.best_of_n import best_of_n
 from sampler.methods.job import Job
 from sampler.methods.low_temperature import low_temperature
+from sampler.methods.multiple_try import multiple_try
 from sampler.methods.power_mh import power_mh
 from sampler.methods.smc import smc
 from sampler.methods.standard import standard
@@ -44,6 +45,7 @@ CANDIDATES = DRAWS | {"blocks", "candidates", "rollouts", "rollout_tokens"}
 
 METHODS: dict[str, Method] = {
     **{f"{cut}_cut": Method(partial(power_mh, cut=cut), CHAIN | law.fields, "p^α") for cut, law in CUTS.items()},
+    "multiple_try": Method(multiple_try, CHAIN | {"cut_power", "tries"}, "p^α"),
     "standard": Method(standard, PLAIN, "p at a temperature, token by token"),
     "low_temperature": Method(low_temperature, DRAWS, "q: p at temperature 1/α, token by token"),
     "best_of_n": Method(best_of_n, DRAWS | {"samples"}, "the best of n draws from q"),

@@ -18,7 +18,7 @@ from sampler.power import Bound
 from sampler.rng import DrawKey, Draws, Kind
 from sampler.stops import StopMatcher
 from sampler.trace import End, Token, Trace
-from sampler.watch import Watcher
+from sampler.watch import Lost, Watcher
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
@@ -180,10 +180,10 @@ def bound_one_row_late(patch: Patch) -> None:
 def bound_kept_below_alpha_one(patch: Patch) -> None:
     make = Chain._watcher
 
-    def unguarded(self: Chain, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
+    def unguarded(self: Chain, cut: int, limit: int, bound: Bound | None = None, lost: Lost | None = None) -> Watcher:
         params, self.params = self.params, replace(self.params, alpha=max(self.params.alpha, 1.0))
         try:
-            return make(self, cut, limit, bound, log_u)
+            return make(self, cut, limit, bound, lost)
         finally:
             self.params = params
 
@@ -243,11 +243,11 @@ def failure_counted_as_rejection(patch: Patch) -> None:
     draw = Chain._draw
 
     async def once(
-        self: Chain, cut: int, horizon: int, key: DrawKey, bound: Bound | None = None, log_u: float = -math.inf
+        self: Chain, cut: int, horizon: int, key: DrawKey, bound: Bound | None = None, lost: Lost | None = None
     ) -> Any:
         if bound is None:
             return await draw(self, cut, horizon, key)
-        watcher = self._watcher(cut, horizon - cut, bound, log_u)
+        watcher = self._watcher(cut, horizon - cut, bound, lost)
         try:
             rows = await self._ask(cut, horizon - cut, key, watcher)
         except EngineError:
