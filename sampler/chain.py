@@ -36,6 +36,8 @@ class Proposed(NamedTuple):
     log_ratio: float | None
     accepted: bool
     non_finite: bool
+    terms: tuple[float, float] | None = None
+    """The power term and the cut term of log r; None if they are the bound's."""
 
 
 def _ignore(event: Event) -> None:
@@ -182,8 +184,10 @@ class Chain(Drawer):
         self.usage = self.usage.plus(prefetched_tokens=len(watcher.tokens) - watcher.free)
 
     def _decide(self, stage: int, step: int, proposed: Proposed) -> None:
-        cut, log_u, drawn, log_ratio, accepted, non_finite = proposed
+        cut, log_u, drawn, log_ratio, accepted, non_finite, terms = proposed
         watcher, before = drawn.watcher, self.trace
+        if terms is None and watcher.bound is not None:
+            terms = watcher.bound.power_term, watcher.bound.cut_term
         if accepted:
             self._move(splice(before, cut, drawn))
         moved = self.trace.ids != before.ids
@@ -210,8 +214,7 @@ class Chain(Drawer):
                 float(self.trace.log_p.sum()),
                 len(self.trace),
                 self.usage.generated_tokens,
-                watcher.bound.power_term if watcher.bound else None,
-                watcher.bound.cut_term if watcher.bound else None,
+                *(terms or (None, None)),
             )
         )
 

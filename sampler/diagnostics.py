@@ -111,12 +111,13 @@ def diagnose_chains(chains: Sequence[tuple[Answer, ChainDiagnostics]]) -> Chains
     """The diagnostics over the chains of one prompt, each with its answer."""
     answers = [answer for answer, _ in chains]
     found = [each for _, each in chains]
-    steps = [each.stages[-1].steps if each.stages else 0 for each in found]
-    if reason := _incomparable(answers, steps):
+    last = [(each.stages[-1].stage, each.stages[-1].steps) if each.stages else (0, 0) for each in found]
+    steps = last[0][1]
+    if reason := _incomparable(answers, last):
         log_pi = length = np.empty((len(found), 0))
     else:
-        log_pi = np.array([each.log_pi[len(each.log_pi) - steps[0] :] for each in found])
-        length = np.array([each.length[len(each.length) - steps[0] :] for each in found], dtype=np.float64)
+        log_pi = np.array([each.log_pi[len(each.log_pi) - steps :] for each in found])
+        length = np.array([each.length[len(each.length) - steps :] for each in found], dtype=np.float64)
     converged, reason = (None, reason) if reason else verdict(log_pi, length)
     return ChainsDiagnostics(
         len(found),
@@ -166,13 +167,13 @@ def _are(count: int, what: str) -> str:
     return f"is 1 {what}" if count == 1 else f"are {count}"
 
 
-def _incomparable(answers: Sequence[Answer], steps: Sequence[int]) -> str:
-    """Why the chains' last stages cannot be laid side by side, or nothing."""
+def _incomparable(answers: Sequence[Answer], last: Sequence[tuple[int, int]]) -> str:
+    """Why the chains' last stages, (number, steps) of each, cannot be laid side by side, or nothing."""
     early = [answer for answer in answers if answer.ended_by is not EndedBy.COMPLETED]
     if early:
         return f"{len(early)} of {len(answers)} chains ended early ({early[0].ended_by}), not all in the same step"
-    if len(set(steps)) > 1:
-        return "the chains did not take equally many steps in the last stage"
+    if len(set(last)) > 1:  # paper mode retires traces, each after its own stage
+        return "the chains did not all take their last steps in the same stage, and equally many"
     return ""
 
 

@@ -36,7 +36,8 @@ class Stepped:
     generated_tokens: int
     power_term: float | None = None
     """Σ_{t>m} ℓ(x') − Σ_{t>m} ℓ(x), nats: the part of log r that the power distribution makes. Where the step was
-    rejected early, its value at the row that lost, which the whole proposal could only have lowered."""
+    rejected early, its value at the row that lost, which the whole proposal could only have lowered. In paper mode the
+    power term and the proposal term of that mode's ratio together."""
     cut_term: float | None = None
     """log Z(x) − log Z(x'), nats: the part of log r that the cut law makes; an upper bound in the same way."""
 

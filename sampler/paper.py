@@ -71,11 +71,12 @@ class PaperChain(Chain):
         if drawn.spent:
             return Proposed(cut, log_u, drawn, None, False, False)
         proposal = splice(trace, cut, drawn)
-        log_ratio = suffix_terms(trace, proposal, cut, self.params.alpha)
+        suffix, position = suffix_terms(trace, proposal, cut, self.params.alpha), 0.0
         if self._has_cut_term:
-            log_ratio += log_cut(proposal, cut, trace) - log_cut(trace, cut, trace)
+            position = log_cut(proposal, cut, trace) - log_cut(trace, cut, trace)
+        log_ratio = suffix + position
         non_finite = math.isnan(log_ratio) or log_ratio == -math.inf
-        return Proposed(cut, log_u, drawn, log_ratio, accepts(log_ratio, log_u), non_finite)
+        return Proposed(cut, log_u, drawn, log_ratio, accepts(log_ratio, log_u), non_finite, (suffix, position))
 
     def _request(
         self, kept: tuple[int, ...], allowed: int, key: DrawKey, watcher: Watcher, priority: Priority

@@ -23,7 +23,7 @@ from sampler.engines.tabular import from_table
 from sampler.events import Event, Extended, Kept, Stepped
 from sampler.methods import METHODS
 from sampler.methods.job import Job
-from sampler.params import PowerParams
+from sampler.params import Mode, PowerParams
 from sampler.row import Floats
 from sampler.trace import Trace, empty_trace
 from tests.exact.checks import make_chain, run
@@ -228,7 +228,16 @@ def test_chains_of_unequal_last_stages_are_not_compared() -> None:
     found = diagnose_chains([(answer(), long)] * 3 + [(answer(), short)])
 
     assert found.converged is None
-    assert "equally many steps" in found.reason
+    assert "equally many" in found.reason
+
+
+def test_chains_that_retired_in_different_stages_are_not_compared() -> None:
+    one = diagnose_chain([stepped(step, 0) for step in range(20)], 4.0, 8)
+    two = diagnose_chain([replace(stepped(step, 0), stage=2) for step in range(20)], 4.0, 8)
+    found = diagnose_chains([(answer(), one)] * 3 + [(answer(), two)])
+
+    assert found.converged is None
+    assert "in the same stage" in found.reason
 
 
 def test_equal_answers_are_counted_once() -> None:
@@ -237,3 +246,22 @@ def test_equal_answers_are_counted_once() -> None:
 
     assert 1 < distinct < 12
     assert diagnose_chains(chains).distinct_answers == distinct
+
+
+@pytest.mark.parametrize("method", ["entropy_cut", "uniform_cut", "multiple_try"])
+@pytest.mark.parametrize("mode", ["exact", "paper"])
+def test_every_method_with_steps_tells_its_terms(method: str, mode: Mode) -> None:
+    if (method, mode) == ("multiple_try", "paper"):
+        return  # refused
+    events: list[Any] = []
+    params = replace(PARAMS, mode=mode, tries=2)
+
+    async def one() -> None:
+        await METHODS[method](Job(random_engine(4, 6), (0,), params, 1, emit=events.append))
+
+    asyncio.run(one())
+    known = [event for event in events if isinstance(event, Stepped) and event.log_ratio is not None]
+
+    assert known
+    assert all((event.power_term or 0.0) + (event.cut_term or 0.0) == event.log_ratio for event in known)
+    assert any(event.cut_term for event in known) == ((method, mode) != ("uniform_cut", "paper"))
