@@ -256,10 +256,11 @@ def test_every_method_with_steps_tells_its_terms(method: str, mode: Mode) -> Non
     events: list[Any] = []
     params = replace(PARAMS, mode=mode, tries=2)
 
-    async def one() -> None:
-        await METHODS[method](Job(random_engine(4, 6), (0,), params, 1, emit=events.append))
+    async def several() -> None:
+        for seed in range(6):
+            await METHODS[method](Job(random_engine(4, 6), (0,), params, seed, emit=events.append))
 
-    asyncio.run(one())
+    asyncio.run(several())
     known = [event for event in events if isinstance(event, Stepped) and event.log_ratio is not None]
 
     assert known
