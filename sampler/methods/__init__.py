@@ -3,9 +3,10 @@
 Each cut law is served as the method `<cut>_cut`, so a new law needs no line here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sampler.answer import Answer
 from sampler.cuts import CUTS
@@ -27,11 +28,11 @@ class Method:
     A caller refuses the others where they are given. `target` names the law that an answer has, or has in the limit.
     """
 
-    run: Callable[[Job], Awaitable[Answer]]
+    run: Callable[[Job], Coroutine[Any, Any, Answer]]
     fields: frozenset[str]
     target: str
 
-    def __call__(self, job: Job) -> Awaitable[Answer]:
+    def __call__(self, job: Job) -> Coroutine[Any, Any, Answer]:
         """One answer."""
         return self.run(job)
 

@@ -54,25 +54,31 @@ class Particles:
 async def smc(job: Job) -> Answer:
     """One particle of one system. A stopped one answers from the horizon it had reached."""
     drawing = ParallelDraws("smc", job)
-    params, horizons = drawing.params, drawing.params.horizons
+    particles, stage, ended_by = await run_system(drawing)
+    chosen = pick(particles.weights, job.draws.key(Kind.PICK, 0, 0).uniform())
+    evidence = particles.log_evidence if ended_by is EndedBy.COMPLETED else None
+    return drawing.answer(particles.traces[chosen], ended_by, stage, len(drawing.params.horizons), evidence)
+
+
+async def run_system(drawing: ParallelDraws) -> tuple[Particles, int, EndedBy]:
+    """The weighted particles, the stages begun, and why it ended."""
+    params, draws, horizons = drawing.params, drawing.job.draws, drawing.params.horizons
     alphas = ramp(params)
     particles = start(drawing)
-    stage, ended_by = 0, EndedBy.COMPLETED
+    stage = 0
     try:
         for stage in range(len(horizons)):
             if stage and particles.ess < params.ess_threshold * len(particles.traces):
-                u = job.draws.key(Kind.RESAMPLE, stage, 0).uniform()
+                u = draws.key(Kind.RESAMPLE, stage, 0).uniform()
                 particles = resampled(particles, systematic(particles.weights, u))
             particles.log_weights = particles.log_weights + tempered(particles.traces, alphas, stage)
             await grow(drawing, particles, stage, alphas[stage])
             drawing.tell(stage, len(horizons), particles.traces[int(np.argmax(particles.log_weights))])
     except Stopped as stopped:
-        ended_by = stopped.ended_by
         if not any(len(trace) for trace in particles.traces):
             particles.traces = stopped.traces
-    chosen = pick(particles.weights, job.draws.key(Kind.PICK, 0, 0).uniform())
-    evidence = particles.log_evidence if ended_by is EndedBy.COMPLETED else None
-    return drawing.answer(particles.traces[chosen], ended_by, stage + 1, len(horizons), evidence)
+        return particles, stage + 1, stopped.ended_by
+    return particles, len(horizons), EndedBy.COMPLETED
 
 
 def start(drawing: ParallelDraws) -> Particles:
