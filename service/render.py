@@ -9,8 +9,18 @@ from typing import Any
 from sampler.answer import Answer, PowerUsage
 from sampler.diagnostics import ChainDiagnostics, diagnose_chains
 from sampler.events import Event, Stepped
+from sampler.methods import METHODS
 from sampler.stops import trim_at_stop
 from sampler.tokenizer import Tokenizer, bytes_to_text
+
+MEANS_SOMETHING_WITH = {
+    "mode": "mode",
+    "stage": "blocks",
+    "stages": "blocks",
+    "steps": "steps_per_block",
+    "steps_planned": "steps_per_block",
+}
+"""Field of a power report → the parameter without which it says nothing of a method."""
 
 
 def answer_text(answer: Answer, tokenizer: Tokenizer, stop: Sequence[str]) -> str:
@@ -47,7 +57,7 @@ def chains_report(prompt: int, chains: Sequence[tuple[Answer, ChainDiagnostics]]
 
 
 def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None) -> dict[str, Any]:
-    """What `choices[i].power` says of one chain."""
+    """What `choices[i].power` says of one answer; a method without stages or steps has none to report."""
     report: dict[str, Any] = {
         "method": answer.method,
         "mode": mode,
@@ -63,6 +73,11 @@ def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None
         "log_p": number(float(answer.trace.log_p.sum())),
         "token_ids": list(answer.trace.ids),
     }
+    for name, parameter in MEANS_SOMETHING_WITH.items():
+        if parameter not in METHODS[answer.method].fields:
+            del report[name]
+    if answer.log_evidence is not None:
+        report["log_evidence"] = number(answer.log_evidence)
     if steps is not None:
         report["chain"] = [step_report(event) for event in steps if isinstance(event, Stepped)]
     return report
