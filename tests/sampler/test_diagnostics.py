@@ -23,6 +23,7 @@ from sampler.engines.tabular import from_table
 from sampler.events import Event, Extended, Kept, Stepped
 from sampler.methods import METHODS
 from sampler.methods.job import Job
+from sampler.mixing import split_r_hat
 from sampler.params import Mode, PowerParams
 from sampler.row import Floats
 from sampler.trace import Trace, empty_trace
@@ -266,3 +267,17 @@ def test_every_method_with_steps_tells_its_terms(method: str, mode: Mode) -> Non
     assert known
     assert all((event.power_term or 0.0) + (event.cut_term or 0.0) == event.log_ratio for event in known)
     assert any(event.cut_term for event in known) == ((method, mode) != ("uniform_cut", "paper"))
+
+
+def test_only_the_last_stage_is_compared() -> None:
+    draws = noise(400)
+    chains: list[tuple[Answer, ChainDiagnostics]] = []
+    for chain, values in enumerate(draws.tolist()):
+        apart = [replace(stepped(step, 0), log_p=-100.0 * chain, length=chain) for step in range(400)]
+        mixed = [replace(stepped(step, 0), stage=2, log_p=value) for step, value in enumerate(values)]
+        chains.append((answer(), diagnose_chain(apart + mixed, 4.0, 8)))
+    found = diagnose_chains(chains)
+
+    assert found.log_pi.r_hat == pytest.approx(split_r_hat(4.0 * draws))
+    assert found.length.r_hat is None
+    assert found.converged is True
