@@ -74,9 +74,11 @@ def summary(answer: Answer, usage: dict[str, Any]) -> str:
     """One line: what the chain did and what it cost."""
     counts: PowerUsage = answer.usage
     log_p = float(answer.trace.log_p.sum())
-    steps = f"{counts.steps} steps, {counts.accepted} accepted, {counts.moved} moved, {counts.rejected_early} rejected early; "
+    decided = f"{counts.steps} steps, {counts.accepted} accepted, {counts.moved} moved"
+    steps = f"{decided}, {counts.rejected_early} rejected early; "
+    has_steps = "steps_per_block" in METHODS[answer.method].fields
     return (
         f"{answer.method}, seed {answer.seed}: {len(answer.trace)} tokens, log p {log_p:.2f}, {answer.ended_by}; "
-        f"{f'{steps} early; ' if 'steps_per_block' in METHODS[answer.method].fields else ''}"
+        f"{steps if has_steps else ''}"
         f"{counts.generated_tokens} tokens drawn, {usage['cost_ratio']} times one sample"
     )
