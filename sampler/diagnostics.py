@@ -7,6 +7,7 @@ Of several: R-hat and ESS over the last stage's steps (`sampler.mixing`), and a 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -96,10 +97,9 @@ class ChainsDiagnostics:
 def diagnose_chain(events: Iterable[Event], alpha: float, max_tokens: int) -> ChainDiagnostics:
     """The diagnostics of one chain from its events, in order; `max_tokens` is the last horizon."""
     steps = [event for event in events if isinstance(event, Stepped | Kept)]
-    stages = sorted({step.stage for step in steps})
     log_p = tuple(step.log_p for step in steps)
     return ChainDiagnostics(
-        tuple(_stage([step for step in steps if step.stage == stage]) for stage in stages),
+        tuple(_stage(list(each)) for _, each in groupby(steps, lambda step: step.stage)),
         _cuts([step.cut for step in steps if isinstance(step, Stepped)], max_tokens),
         log_p,
         tuple(alpha * value for value in log_p),

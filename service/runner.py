@@ -186,7 +186,8 @@ class Runner:
         if isinstance(plan.params, PowerParams):
             report = power_report(answer, plan.params.mode, events if "chain" in plan.include else None)
             if plan.wants_diagnostics:
-                found = diagnose_chain(events, plan.params.alpha, plan.params.max_tokens)
+                alpha, longest = plan.params.alpha, plan.params.max_tokens
+                found = await asyncio.to_thread(diagnose_chain, events, alpha, longest)
                 report["diagnostics"] = plain(found)
         text = answer_text(answer, plan.tokenizer, plan.params.stop)
         return Finished(prompt * plan.n + chain, answer, text, finish_reason(answer), report, found)

@@ -1,5 +1,6 @@
 """`POST /v1/completions`: a base model's own endpoint, plain or by power sampling."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -70,7 +71,7 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
     if finished is None:
         return Response(status_code=499)  # nobody reads it
     choices = [_choice(done, plan) for done in finished]
-    diagnostics = _diagnostics(plan, finished) if plan.wants_diagnostics else {}
+    diagnostics = await asyncio.to_thread(_diagnostics, plan, finished)
     return JSONResponse({**head, "choices": choices, "usage": _usage(plan, finished), **diagnostics})
 
 
@@ -89,7 +90,9 @@ def _choice(done: Finished, plan: Plan) -> dict[str, Any]:
 
 
 def _diagnostics(plan: Plan, finished: list[Finished]) -> dict[str, Any]:
-    """`power_diagnostics`: one report on the chains of each prompt, in the order of the prompts."""
+    """`power_diagnostics` if asked for: one report on the chains of each prompt, in the order of the prompts."""
+    if not plan.wants_diagnostics:
+        return {}
     chains = {done.index: (done.answer, done.diagnostics) for done in finished if done.diagnostics is not None}
     prompts = range(len(plan.prompts))
     return {
@@ -121,6 +124,6 @@ async def _chunks(head: dict[str, Any], plan: Plan, runner: Runner, body: Comple
         finished.append(done)
         yield {**head, "choices": [_choice(done, plan)]} | no_usage
     if plan.wants_diagnostics:
-        yield {**head, "choices": [], **_diagnostics(plan, finished)} | no_usage
+        yield {**head, "choices": [], **await asyncio.to_thread(_diagnostics, plan, finished)} | no_usage
     if with_usage:
         yield {**head, "choices": [], "usage": _usage(plan, finished)}
