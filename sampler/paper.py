@@ -28,7 +28,6 @@ from sampler.drawing import splice
 from sampler.engine import Engine, Priority, Request
 from sampler.errors import InvalidParams
 from sampler.events import Event
-from sampler.params import PowerParams
 from sampler.power import Bound, accepts, log_uniform
 from sampler.rng import DrawKey, Kind
 from sampler.trace import End, Trace
@@ -38,10 +37,10 @@ OFF = ("early_rejection", "memo_tree")
 """Savings that paper mode has not."""
 
 
-def refuse_savings(params: PowerParams, given: Mapping[str, str]) -> None:
-    """Raise `InvalidParams` for a saving asked for in paper mode; `given` maps fields to what the caller calls them."""
+def refuse_savings(given: Mapping[str, str]) -> None:
+    """Raise `InvalidParams` for a saving that paper mode has not; `given` maps fields set to true to their names."""
     for field in OFF:
-        if params.mode == "paper" and field in given and getattr(params, field):
+        if field in given:
             raise InvalidParams(given[field], f"{given[field]}: mode paper has none, as the released code")
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 import uvicorn
@@ -23,7 +23,8 @@ from sampler.errors import ContextExceeded, InvalidParams, SamplerError
 from sampler.events import Event, Extended, Stepped
 from sampler.methods import METHODS, POWER_METHODS, refuse_unused
 from sampler.methods.job import Job
-from sampler.params import PlainParams, PowerParams
+from sampler.paper import refuse_savings
+from sampler.params import Mode, PlainParams, PowerParams
 from sampler.tree import MemoTree
 from service.app import create_app
 from service.console import show, show_all
@@ -113,6 +114,7 @@ def sample(
     steps: Annotated[int, typer.Option(help="Metropolis-Hastings steps in each stage")] = 10,
     top_k: Annotated[int, typer.Option(help="support of the k likeliest tokens; 0 = the whole vocabulary")] = 50,
     temperature: Annotated[float, typer.Option(help="of the method standard")] = 1.0,
+    mode: Annotated[str, typer.Option(help="exact, or paper: the released code's chain, not exact")] = "exact",
     early_rejection: Annotated[bool, typer.Option(help="stop a proposal once it is lost")] = True,
     memo_tree: Annotated[bool, typer.Option(help="draw from rows already known for free")] = True,
     prefetch: Annotated[bool, typer.Option(help="draw later steps ahead: more tokens, less time")] = True,
@@ -141,6 +143,9 @@ def sample(
         check_call(method, seed, prompt, *stops)
         given = given_options(context)
         refuse_unused(method, given)
+        if mode == "paper":
+            switches = {"early_rejection": early_rejection, "memo_tree": memo_tree}
+            refuse_savings({name: given[name] for name, on in switches.items() if on and name in given})
         params: PowerParams | PlainParams = (
             PowerParams(
                 max_tokens,
@@ -149,6 +154,7 @@ def sample(
                 blocks,
                 steps,
                 top_k or None,
+                cast(Mode, mode),
                 early_rejection=early_rejection,
                 memo_tree=memo_tree,
                 prefetch=prefetch,

@@ -46,7 +46,7 @@ CANDIDATES = DRAWS | {"blocks", "candidates", "rollouts", "rollout_tokens"}
 
 METHODS: dict[str, Method] = {
     **{f"{cut}_cut": Method(partial(power_mh, cut=cut), CHAIN | law.fields, "p^α") for cut, law in CUTS.items()},
-    "multiple_try": Method(multiple_try, CHAIN | {"cut_power", "tries"}, "p^α"),
+    "multiple_try": Method(multiple_try, CHAIN - {"mode"} | {"cut_power", "tries"}, "p^α"),
     "standard": Method(standard, PLAIN, "p at a temperature, token by token"),
     "low_temperature": Method(low_temperature, DRAWS, "q: p at temperature 1/α, token by token"),
     "best_of_n": Method(best_of_n, DRAWS | {"samples"}, "the best of n draws from q"),

@@ -133,6 +133,8 @@ def gumbel(u: float) -> float:
 
 async def together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Run all side by side; the first failure ends the others and is raised."""
+    if len(works) == 1:
+        return await works[0]
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         await asyncio.gather(*tasks)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from sampler.effort import Effort, effort_fields
 from sampler.methods import METHODS, POWER_METHODS, refuse_unused
+from sampler.paper import refuse_savings
 from sampler.params import LIMITS, Mode, PlainParams, PowerParams
 from service.api.schema import RequestModel
 from service.errors import ApiError
@@ -90,6 +91,8 @@ def power_params(
     if options.effort is not None:
         preset = effort_fields(options.effort, method, METHODS[method].fields, "power.effort")
         options = options.model_copy(update={name: value for name, value in preset.items() if name not in given})
+    if options.mode == "paper":
+        refuse_savings({name: f"power.{name}" for name in given if getattr(options, name) is True})
     return PowerParams(
         max_tokens=max_tokens,
         alpha=choose_alpha(options.alpha, temperature),
