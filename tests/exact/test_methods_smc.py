@@ -101,13 +101,13 @@ def test_more_particles_come_closer_already_by_enumeration(monkeypatch: pytest.M
 
 
 def check_converges(record: Record, counts: tuple[int, ...], runs: int, most: float, **more: Any) -> None:
-    """The distance falls with the particles, down to the noise of the runs."""
+    """The distance falls with the particles, down to the noise of the runs: below half of `most` no order is asked."""
     params = PowerParams(5, 2.0, blocks=5, top_k=None, **more)
     found = distances(random_engine(18, 5), params, counts, runs)
     record("tv", dict(zip(counts, found, strict=True)))
     print("smc", more, dict(zip(counts, np.round(found, 4).tolist(), strict=True)))
     assert found[-1] < most, "the law does not go to p^α"
-    assert all(a > b for a, b in itertools.pairwise(found)), "more particles, and no closer"
+    assert all(a > b or b < most / 2 for a, b in itertools.pairwise(found)), "more particles, and no closer"
 
 
 @pytest.mark.parametrize("more", [{}, {"ess_threshold": 1.0}, {"ramp_tokens": 4}], ids=str)

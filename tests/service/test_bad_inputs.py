@@ -129,7 +129,7 @@ NAMES = [
     power("method", "magic", "unknown method 'magic'; choose one of entropy_cut, uniform_cut"),
     power("method", "standard", "choose one of"),
     power("method", "m" * 100_000, "64"),
-    power("mode", "paper", "'exact'"),
+    power("mode", "papers", "'exact'"),
     power("include", ["everything"], "'chain'", param="power.include.0"),
     power("include", ["chain"] * 9, "8"),
     power("include", "chain", "list"),
