@@ -4,19 +4,24 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sampler.chain import ChainTask
+from sampler import paper
+from sampler.chain import Chain, ChainTask
 from sampler.cuts import cut_law
-from sampler.engine import Support
+from sampler.engine import Request, Support, drawable
+from sampler.engines import tabular
 from sampler.engines.tabular import TabularEngine
 from sampler.events import Event, Extended, Stepped
 from sampler.paper import PaperChain
 from sampler.params import PowerParams
 from sampler.rng import EXTEND, DrawKey, Draws, Kind, prompt_digest
+from sampler.row import Row
 from sampler.state import ChainResult
+from sampler.trace import Trace
 from tests.exact.checks import chi_square_p
 from tests.exact.enumeration import Case, Space, StagedChain, total_variation
 from tests.exact.models import EndlessEngine, random_engine
@@ -89,20 +94,106 @@ def follow(engine: TabularEngine, params: PowerParams, cut: str, seed: int) -> t
     return result, events, sum(step.accepted for step in steps)
 
 
-@pytest.mark.parametrize("cut", ["entropy", "uniform"])
-@pytest.mark.parametrize(("top_k", "cut_power"), [(None, 4.0), (3, 1.0), (2, 4.0)])
-def test_paper_mode_is_the_transcription_step_by_step(cut: str, top_k: int | None, cut_power: float) -> None:
+def follow_many(cut: str, top_k: int | None = None, cut_power: float = 4.0, models: int = 25) -> tuple[int, int, int]:
+    """Follow chains on many models: how many ended early, accepted steps, chains that fell behind their horizon."""
     ended = moved = shorter = 0
-    for seed in range(25):
+    for seed in range(models):
         engine = EndlessEngine(seed, LETTERS, (3,), concentration=0.7, end_mass=None if seed % 2 else 0.06)
         params = PowerParams(20, 2.0 + seed % 3, cut_power, 4, 8, top_k, mode="paper")
         result, events, accepted = follow(engine, params, cut, seed)
         ended += result.stage < 4
         moved += accepted
         shorter += any(isinstance(event, Extended) and len(event.ids) < 5 * event.stage for event in events)
+    return ended, moved, shorter
+
+
+@pytest.mark.parametrize("cut", ["entropy", "uniform"])
+@pytest.mark.parametrize(("top_k", "cut_power"), [(None, 4.0), (3, 1.0), (2, 4.0)])
+def test_paper_mode_is_the_transcription_step_by_step(cut: str, top_k: int | None, cut_power: float) -> None:
+    ended, moved, shorter = follow_many(cut, top_k, cut_power)
     assert ended >= 5
     assert moved >= 100
     assert shorter >= 5
+
+
+def no_cap(patch: pytest.MonkeyPatch) -> None:
+    """Without (a)."""
+    draw = PaperChain._draw
+
+    async def whole(self: PaperChain, cut: int, horizon: int, key: DrawKey, *rest: Any) -> Any:
+        return await draw(self, cut, horizon + 1 if rest else horizon, key, *rest)
+
+    patch.setattr(PaperChain, "_draw", whole)
+
+
+def whole_suffixes(patch: pytest.MonkeyPatch) -> None:
+    """Without (b)."""
+
+    def terms(trace: Trace, proposal: Trace, cut: int, alpha: float) -> float:
+        return float(proposal.log_z[cut:].sum() - trace.log_z[cut:].sum())
+
+    patch.setattr(paper, "suffix_terms", terms)
+
+
+def end_not_barred(patch: pytest.MonkeyPatch) -> None:
+    """Without (c)."""
+    patch.setattr(tabular, "drawable", lambda row, request, drawn: row)
+
+
+def log_q_of_the_whole_row(patch: pytest.MonkeyPatch) -> None:
+    """(c) only half: the end is barred, but q is not renormalised."""
+
+    def barred(row: Row, request: Request, drawn: int) -> Row:
+        return replace(drawable(row, request, drawn), log_z=row.log_z)
+
+    patch.setattr(tabular, "drawable", barred)
+
+
+def common_row_kept(patch: pytest.MonkeyPatch) -> None:
+    """Row m of the current trace stands for the proposal's, as in exact mode."""
+    patch.setattr(PaperChain, "_watcher", Chain._watcher)
+
+
+def cut_term_always(patch: pytest.MonkeyPatch) -> None:
+    """Without (d)."""
+    init = PaperChain.__init__
+
+    def with_term(self: PaperChain, *args: Any) -> None:
+        init(self, *args)
+        self._has_cut_term = True
+
+    patch.setattr(PaperChain, "__init__", with_term)
+
+
+def never_final(patch: pytest.MonkeyPatch) -> None:
+    """Without half of (e)."""
+    patch.setattr(PaperChain, "_retired", Chain._retired)
+
+
+def extended_to_the_horizon(patch: pytest.MonkeyPatch) -> None:
+    """Without the other half."""
+    patch.setattr(PaperChain, "extend", Chain.extend)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "cut"),
+    [
+        (no_cap, "entropy"),
+        (whole_suffixes, "entropy"),
+        (end_not_barred, "entropy"),
+        (log_q_of_the_whole_row, "entropy"),
+        (common_row_kept, "entropy"),
+        (cut_term_always, "uniform"),
+        (never_final, "uniform"),
+        (extended_to_the_horizon, "entropy"),
+    ],
+)
+def test_a_departure_left_out_is_seen(
+    monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None], cut: str
+) -> None:
+    mutate(monkeypatch)
+    with pytest.raises((AssertionError, KeyError)):
+        follow_many(cut)
 
 
 def test_rows_without_entropy_are_cut_evenly_and_a_forced_end_stands() -> None:
@@ -192,9 +283,12 @@ def test_paper_mode_ends_far_from_the_power_distribution(record_property: Record
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cut", ["entropy", "uniform"])
-def test_on_48_models_paper_mode_ends_far_from_the_power_distribution(cut: str, record_property: Record) -> None:
-    check_departure(cut, range(48), record_property)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("cut", "models"), [("entropy", range(24)), ("entropy", range(24, 48)), ("uniform", range(8))])
+def test_on_many_models_paper_mode_ends_far_from_the_power_distribution(
+    cut: str, models: range, record_property: Record
+) -> None:
+    check_departure(cut, models, record_property)
 
 
 def check_law(chains: int) -> None:
