@@ -12,6 +12,7 @@ class EndedBy(enum.StrEnum):
     COMPLETED = "completed"
     DEADLINE = "deadline"
     TOKEN_BUDGET = "token_budget"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,5 @@ class Answer:
     usage: PowerUsage
     seeded_replay: bool = True
     """Whether the same seed gives the same tokens again."""
+    log_evidence: float | None = None
+    """log of an estimate of Σ_x p(x)^α over the horizon's traces, in nats, from the methods that have one (`smc`)."""

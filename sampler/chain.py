@@ -8,63 +8,50 @@ it would change the limit law. A proposal runs to its end or to h_k, whatever th
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from sampler.answer import EndedBy, PowerUsage
 from sampler.cuts import draw_cut
-from sampler.engine import Engine, Priority, Request, Support
-from sampler.errors import EngineDead, EngineError, NumericalError
-from sampler.events import Event, Extended, Stepped
-from sampler.power import Bound, accepts, log_uniform, start_bound
+from sampler.drawing import BudgetSpent, Drawer, Drawn, Preempted, splice
+from sampler.engine import Engine, Priority
+from sampler.errors import NumericalError
+from sampler.events import Event, Extended, Kept, Stepped
+from sampler.power import accepts, is_lost, log_uniform, start_bound
 from sampler.prefetch import Prefetch
 from sampler.rng import EXTEND, DrawKey, Kind
-from sampler.row import Row
 from sampler.state import ChainResult, ChainState, ChainTask, restore, save
-from sampler.stops import StopMatcher
-from sampler.trace import End, Segment, Trace, empty_trace
-from sampler.tree import walk
-from sampler.watch import Watcher
+from sampler.trace import Trace
 
-RETRIES = 2
-"""How often a failed engine call is asked again, with the same key."""
 PREFETCH_DEPTH = 4
 """Steps drawn ahead at most: beyond that an acceptance nearly always comes first."""
 
 
-class _BudgetSpent(Exception):
-    def __init__(self, ended_by: EndedBy) -> None:
-        self.ended_by = ended_by
+class Proposed(NamedTuple):
+    """A step's proposal and what becomes of it. `log_ratio` is None where the step stopped before it was known."""
 
-
-class _Preempted(Exception):
-    """The engine gave a row that drew ahead to somebody else."""
-
-
-class _Drawn(NamedTuple):
-    watcher: Watcher
-    rows: tuple[Row, ...] | None
-    spent: EndedBy | None
-
-
-class _Proposed(NamedTuple):
     cut: int
     log_u: float
-    drawn: _Drawn
+    drawn: Drawn
+    log_ratio: float | None
+    accepted: bool
+    non_finite: bool
+    terms: tuple[float, float] | None = None
+    """The power term and the cut term of log r; None if they are the bound's."""
 
 
 def _ignore(event: Event) -> None:
     """For chains nobody watches."""
 
 
-class Chain:
+class Chain(Drawer):
     """One chain on one engine."""
 
     def __init__(self, engine: Engine, task: ChainTask, emit: Callable[[Event], None] | None = None) -> None:
-        self.engine, self.task, self.params, self.law = engine, task, task.params, task.law
-        self.trace = empty_trace(rows=task.keep_rows)
-        self.usage = PowerUsage()
+        super().__init__(engine, task)
         self._emit: Callable[[Event], None] = emit or _ignore
-        self._deadline: float | None = None
+        self._still = 0
+        """Steps in a row that left the trace as it was."""
         # Budgets make the number of steps depend on their cost, which drawing ahead would change. And where a tree must
         # replay on an engine that draws by itself, drawing ahead would make what the tree holds a matter of timing.
         free_to = (self.params.deadline_s, self.params.max_generated_tokens) == (None, None) and not task.tree_per_stage
@@ -75,29 +62,29 @@ class Chain:
         horizons = self.params.horizons
         if state is not None:
             self.trace, self.usage = restore(state, self.law), PowerUsage(**state.usage)
+            self._still = state.still
         if self.params.deadline_s is not None:
-            self._deadline = asyncio.get_running_loop().time() + self.params.deadline_s
+            self.deadline = asyncio.get_running_loop().time() + self.params.deadline_s
         for stage in range(state.stage if state else 0, len(horizons)):
+            if self._retired(stage):
+                return ChainResult(self.trace, EndedBy.COMPLETED, stage, self.usage, state)
             try:
                 if self.task.tree is not None and self.task.tree_per_stage:
                     self.task.tree.clear()
                 await self.extend(stage, horizons[stage])
                 await self._steps(stage, horizons[stage])
-            except _BudgetSpent as spent:
+            except BudgetSpent as spent:
                 return ChainResult(self.trace, spent.ended_by, stage + 1, self.usage, state)
-            state = save(self.trace, stage + 1, self.usage)
+            state = save(self.trace, stage + 1, self.usage, self._still)
         return ChainResult(self.trace, EndedBy.COMPLETED, len(horizons), self.usage, state)
 
     async def extend(self, stage: int, horizon: int) -> None:
         """Draw an unfinished trace on to the horizon by q. A budget spent on the way keeps what is there."""
-        cut = len(self.trace)
-        if not self.trace.finished and cut < horizon:
-            drawn = await self._draw(cut, horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND))
-            if any(math.isnan(token.log_z) or math.isnan(token.entropy) for token in drawn.watcher.tokens):
-                raise NumericalError("the model's logits hold NaN: no trace can start from them")
-            self._move(splice(self.trace, cut, drawn))
-            if drawn.spent:
-                raise _BudgetSpent(drawn.spent)
+        before = len(self.trace)
+        if spent := await self.draw_on(horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND)):
+            raise BudgetSpent(spent)
+        if len(self.trace) > before:
+            self._still = 0
         self._emit(
             Extended(
                 self.task.draws.chain,
@@ -109,6 +96,17 @@ class Chain:
             )
         )
 
+    async def draw_on(self, horizon: int, key: DrawKey) -> EndedBy | None:
+        """Draw an unfinished trace on to the horizon by q; which budget was spent on the way, if one was."""
+        cut = len(self.trace)
+        if self.trace.finished or cut >= horizon:
+            return None
+        drawn = await self._draw(cut, horizon, key)
+        if any(math.isnan(token.log_z) or math.isnan(token.entropy) for token in drawn.watcher.tokens):
+            raise NumericalError("the model's logits hold NaN: no trace can start from them")
+        self._move(splice(self.trace, cut, drawn))
+        return drawn.spent
+
     async def _steps(self, stage: int, horizon: int) -> None:
         """A stage's steps, drawing ahead while the engine has rows to spare."""
         steps = range(self.params.steps_per_block)
@@ -118,50 +116,78 @@ class Chain:
         try:
             for step in steps:
                 before = self.trace.ids
-                if self.trace.total_log_norm > -math.inf:
+                if not self._stuck():
                     ahead.start(steps[step + 1 :])
                 await self.step(stage, step, horizon, await ahead.take(step))
                 if self.trace.ids != before:
                     ahead.drop()
+                self._still = self._still + 1 if self.trace.ids == before else 0
+                if self._is_frozen(horizon):
+                    raise BudgetSpent(EndedBy.FROZEN)
         finally:
             await ahead.aclose()
 
-    async def step(self, stage: int, step: int, horizon: int, ready: _Proposed | None = None) -> None:
+    async def step(self, stage: int, step: int, horizon: int, ready: Proposed | None = None) -> None:
         """One Metropolis–Hastings step on the whole response so far, its proposal perhaps drawn ahead."""
-        if self.trace.total_log_norm == -math.inf:
-            self.usage = self.usage.plus(steps=1)  # Z = 0: this is the only trace there is, nothing to redraw
+        if self._stuck():
+            self._keep(stage, step)
             return
         proposed = ready or await self._propose(stage, step, horizon)
         if proposed.drawn.spent:
-            raise _BudgetSpent(proposed.drawn.spent)  # the step in flight is dropped
+            raise BudgetSpent(proposed.drawn.spent)  # the step in flight is dropped
         self._decide(stage, step, proposed)
 
-    async def _propose(self, stage: int, step: int, horizon: int, *ahead: Priority) -> _Proposed:
+    def _retired(self, stage: int) -> bool:
+        """Whether the trace is left as it is from this stage on: never, it would change the limit law."""
+        return False
+
+    def _stuck(self) -> bool:
+        """Whether no step can move the trace. Z = 0: it is the only one there is, nothing to redraw."""
+        return self.trace.total_log_norm == -math.inf
+
+    def _is_frozen(self, horizon: int) -> bool:
+        """Whether to stop because the trace has not moved for long. Never with a prefix: its end is still to come."""
+        limit = self.params.stop_when_frozen
+        whole = self.trace.finished or horizon == self.params.max_tokens
+        return limit is not None and whole and self._still >= limit
+
+    def _keep(self, stage: int, step: int) -> None:
+        """A step with nothing to redraw."""
+        self.usage = self.usage.plus(steps=1)
+        stages, log_p = len(self.params.horizons), float(self.trace.log_p.sum())
+        place = (self.task.draws.chain, stage + 1, stages, step + 1)
+        self._emit(Kept(*place, log_p, len(self.trace), self.usage.generated_tokens))
+
+    async def _propose(self, stage: int, step: int, horizon: int, *ahead: Priority) -> Proposed:
+        """The kernel of a step: draw a proposal, and decide on it. Depends on the trace and the step's keys alone."""
         draws = self.task.draws
         cut = draw_cut(self.trace.log_norm, draws.key(Kind.CUT, stage, step).uniform())
         log_u = log_uniform(draws.key(Kind.ACCEPT, stage, step).uniform())
         bound = start_bound(self.trace, cut)
-        drawn = await self._draw(cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, log_u, *ahead)
-        return _Proposed(cut, log_u, drawn)
+        drawn = await self._draw(
+            cut, horizon, draws.key(Kind.TOKEN, stage, step), bound, partial(is_lost, log_u=log_u), *ahead
+        )
+        assert drawn.watcher.bound is not None
+        value = drawn.watcher.bound.value
+        log_ratio = None if drawn.watcher.rejected else value
+        accepted = log_ratio is not None and accepts(log_ratio, log_u)
+        return Proposed(cut, log_u, drawn, log_ratio, accepted, math.isnan(value) or value == -math.inf)
 
-    async def _propose_ahead(self, stage: int, step: int, horizon: int) -> _Proposed | None:
+    async def _propose_ahead(self, stage: int, step: int, horizon: int) -> Proposed | None:
         try:
             return await self._propose(stage, step, horizon, Priority.PREFETCH)
-        except _Preempted:
+        except Preempted:
             return None
 
-    def _count_dropped(self, proposed: _Proposed) -> None:
+    def _count_dropped(self, proposed: Proposed) -> None:
         watcher = proposed.drawn.watcher
         self.usage = self.usage.plus(prefetched_tokens=len(watcher.tokens) - watcher.free)
 
-    def _decide(self, stage: int, step: int, proposed: _Proposed) -> None:
-        cut, log_u, drawn = proposed
-        watcher = drawn.watcher
-        assert watcher.bound is not None
-        value = watcher.bound.value
-        log_ratio = None if watcher.rejected else value
-        accepted = log_ratio is not None and accepts(log_ratio, log_u)
-        before = self.trace
+    def _decide(self, stage: int, step: int, proposed: Proposed) -> None:
+        cut, log_u, drawn, log_ratio, accepted, non_finite, terms = proposed
+        watcher, before = drawn.watcher, self.trace
+        if terms is None and watcher.bound is not None:
+            terms = watcher.bound.power_term, watcher.bound.cut_term
         if accepted:
             self._move(splice(before, cut, drawn))
         moved = self.trace.ids != before.ids
@@ -170,7 +196,7 @@ class Chain:
             accepted=accepted,
             moved=moved,
             rejected_early=watcher.rejected,
-            non_finite=math.isnan(value) or value == -math.inf,
+            non_finite=non_finite,
         )
         self._emit(
             Stepped(
@@ -188,137 +214,11 @@ class Chain:
                 float(self.trace.log_p.sum()),
                 len(self.trace),
                 self.usage.generated_tokens,
+                *(terms or (None, None)),
             )
-        )
-
-    async def _draw(
-        self,
-        cut: int,
-        horizon: int,
-        key: DrawKey,
-        bound: Bound | None = None,
-        log_u: float = -math.inf,
-        *ahead: Priority,
-    ) -> _Drawn:
-        """Draw a suffix within the budgets.
-
-        A failed call is asked again with the same key: drawing anew, or counting the failure as a rejection, would
-        change the law.
-        """
-        limit = horizon - cut
-        for attempt in range(RETRIES + 1):
-            watcher = self._watcher(cut, limit, bound, log_u)
-            allowed = limit
-            if self.params.max_generated_tokens is not None:  # failed attempts are charged too
-                allowed = min(limit, self.params.max_generated_tokens - self.usage.generated_tokens)
-            if allowed < 1:
-                return _Drawn(watcher, self._no_rows(), EndedBy.TOKEN_BUDGET)
-            try:
-                rows = await self._ask(cut, allowed, key, watcher, *ahead)
-            except _BudgetSpent as spent:
-                return _Drawn(watcher, self._no_rows(), spent.ended_by)
-            except EngineDead:
-                raise
-            except EngineError:
-                if attempt == RETRIES:
-                    raise
-                continue
-            return _Drawn(watcher, rows, EndedBy.TOKEN_BUDGET if watcher.end is None else None)
-        raise AssertionError("unreachable")
-
-    async def _ask(
-        self, cut: int, allowed: int, key: DrawKey, watcher: Watcher, *ahead: Priority
-    ) -> tuple[Row, ...] | None:
-        """Draw tokens from rows already known, then from the engine. Returns the rows of all the watcher took."""
-        task, tree, kept = self.task, self.task.tree, self.trace.ids[:cut]
-        rows = walk(tree, kept, key, watcher, allowed) if tree is not None else []
-        watcher.free = len(rows)
-        if watcher.end is None and watcher.free < allowed:
-            priority = ahead[0] if ahead else task.priority
-            segment = await self._call(kept, allowed - watcher.free, key, watcher, priority)
-            watcher(segment.tokens[len(watcher.tokens) - watcher.free :])
-            if tree is not None and segment.rows is not None:
-                known = kept + tuple(token.id for token in watcher.tokens[: watcher.free])
-                tree.insert(known, [token.id for token in segment.tokens], segment.rows)
-            if watcher.end is None and len(segment.tokens) < allowed - watcher.free:
-                if segment.end is End.CANCELLED and ahead:
-                    self.usage = self.usage.plus(prefetched_tokens=len(segment.tokens))
-                    raise _Preempted
-                raise EngineError(f"the engine ended a segment after {len(segment.tokens)} tokens for no reason")
-            rows += segment.rows or ()
-        else:
-            await self._breathe()
-        self.usage = self.usage.plus(free_tokens=watcher.free)
-        return tuple(rows[: len(watcher.tokens)]) if task.keep_rows else None
-
-    async def _breathe(self) -> None:
-        """A step that costs nothing must still let others run, and see the time."""
-        await asyncio.sleep(0)
-        if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
-            raise _BudgetSpent(EndedBy.DEADLINE)
-
-    async def _call(
-        self, kept: tuple[int, ...], allowed: int, key: DrawKey, watcher: Watcher, priority: Priority
-    ) -> Segment:
-        task = self.task
-        known = kept + tuple(token.id for token in watcher.tokens)
-        request = Request(
-            ids=task.prompt_ids + known,
-            max_tokens=allowed,
-            alpha=self.params.alpha,
-            support=Support.of(self.params.top_k),
-            key=key,
-            position=len(known),
-            eos_ids=self.engine.info.eos_ids,
-            watch=watcher,
-            affinity=task.affinity,
-            priority=priority,
-            keep_rows=task.keep_rows or task.tree is not None,
-            head=task.head,
-        )
-        deadline = asyncio.timeout_at(self._deadline)
-        try:
-            async with deadline:
-                segment = await self.engine.propose(request)
-        except BaseException as error:
-            lost = len(watcher.tokens) - watcher.free
-            dropped = lost if priority is Priority.PREFETCH and isinstance(error, asyncio.CancelledError) else 0
-            self.usage = self.usage.plus(generated_tokens=lost, prefetched_tokens=dropped)
-            if isinstance(error, TimeoutError) and deadline.expired():
-                raise _BudgetSpent(EndedBy.DEADLINE) from None
-            if isinstance(error, TimeoutError):
-                raise EngineError("the engine timed out on this call") from error
-            raise
-        self.usage = self.usage.plus(generated_tokens=len(segment.tokens))
-        return segment
-
-    def _watcher(self, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
-        early = bound is not None and self.params.early_rejection and self.params.alpha >= 1.0
-        return Watcher(
-            self.law,
-            self.trace,
-            cut,
-            limit,
-            self.engine.info.eos_ids,
-            StopMatcher(self.params.stop, self.engine.tokenizer),
-            bound,
-            log_u if early else None,
         )
 
     def _move(self, trace: Trace) -> None:
         self.trace = trace
         if self.task.tree is not None:
             self.task.tree.pin(self.task.draws.chain, trace.ids)
-
-    def _no_rows(self) -> tuple[Row, ...] | None:
-        return () if self.task.keep_rows else None
-
-
-def splice(trace: Trace, cut: int, drawn: _Drawn) -> Trace:
-    """The trace up to `cut` followed by a watched suffix."""
-    watcher, rows = drawn.watcher, drawn.rows
-    kept = len(watcher.log_norm)  # the last list a watcher appends to: a cancelled engine may still be at it
-    if rows is not None:
-        kept = min(kept, len(rows))
-    end = watcher.end if watcher.end is not None and kept == len(watcher.tokens) else End.LENGTH
-    return trace.spliced(cut, watcher.tokens[:kept], watcher.log_weight[:kept], watcher.log_norm[:kept], end, rows)

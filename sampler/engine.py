@@ -65,7 +65,9 @@ class Request:
     number i of the segment uses the key's uniform at `position + i`. `alpha` is 1 / temperature for plain
     sampling, infinite for greedy. `affinity` names the work that belongs together (a data-parallel rank, a URL,
     a tenant's cache). With `keep_rows` the segment carries its rows, with heads of at least `head` tokens. A `plain`
-    request is nobody's proposal: it needs no ℓ and no entropy, so that more engines can serve more supports.
+    request is nobody's proposal: it needs no ℓ and no entropy, so that more engines can serve more supports. One that
+    `bars_end` draws its first token from q renormalised without `eos_ids` (`drawable`); that token's `log_z` is ℓ
+    without them, so that log q = α log p − log_z holds for it too.
     """
 
     ids: tuple[int, ...]
@@ -81,6 +83,7 @@ class Request:
     keep_rows: bool = False
     head: int = 0
     plain: bool = False
+    bars_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,11 @@ def segment_end(token: int, eos_ids: frozenset[int], verdict: Verdict | None) ->
     if token in eos_ids:
         return End.EOS
     return End.STOP if verdict is Verdict.STOP else None
+
+
+def drawable(row: Row, request: Request, drawn: int) -> Row:
+    """The row that token number `drawn` of a segment is drawn from. Its head must be complete if the end is barred."""
+    return row.without(request.eos_ids) if request.bars_end and drawn == 0 else row
 
 
 def check_request(request: Request, info: EngineInfo) -> None:

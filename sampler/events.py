@@ -34,6 +34,25 @@ class Stepped:
     """Σ log p of the trace after the step, nats over the support."""
     length: int
     generated_tokens: int
+    power_term: float | None = None
+    """Σ_{t>m} ℓ(x') − Σ_{t>m} ℓ(x), nats: the part of log r that the power distribution makes. Where the step was
+    rejected early, its value at the row that lost, which the whole proposal could only have lowered. In paper mode the
+    power term and the proposal term of that mode's ratio together."""
+    cut_term: float | None = None
+    """log Z(x) − log Z(x'), nats: the part of log r that the cut law makes; an upper bound in the same way."""
 
 
-Event = Extended | Stepped
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A step that had nothing to redraw: no position can be cut, since this is the only trace there is."""
+
+    chain: int
+    stage: int
+    stages: int
+    step: int
+    log_p: float
+    length: int
+    generated_tokens: int
+
+
+Event = Extended | Stepped | Kept

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from sampler.errors import InvalidParams
 
-Mode = Literal["exact"]
+Mode = Literal["exact", "paper"]
 
 LIMITS: dict[str, tuple[float, float]] = {
     "alpha": (0.5, 100.0),  # vLLM raises temperatures under 0.01 and refuses those over 2
@@ -19,18 +19,36 @@ LIMITS: dict[str, tuple[float, float]] = {
     "top_p": (1e-6, 1.0),
     "deadline_s": (0.001, 86_400.0),
     "max_generated_tokens": (1, 1 << 40),
+    "particles": (1, 4096),
+    "ess_threshold": (0.0, 1.0),
+    "ramp_tokens": (0, 1 << 20),
+    "candidates": (1, 1024),
+    "rollouts": (1, 1024),
+    "rollout_tokens": (1, 1 << 20),
+    "tries": (1, 256),
+    "stop_when_frozen": (1, 1000),
+    "samples": (1, 256),  # as in the paper's code, which draws no more whatever the budget
 }
 """Field → (smallest, largest) allowed value, shared with the HTTP schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class PowerParams:
-    """Entropy-Cut Metropolis–Hastings as asked for; defaults are the paper's (arXiv 2605.30327).
+    """Power sampling as asked for; defaults are the paper's (arXiv 2605.30327).
+
+    Which fields a method uses, its line in `sampler.methods.METHODS` says; callers refuse the others if given.
 
     `alpha` α; `cut_power` β; `blocks` K stages of `steps_per_block` steps; `max_tokens` T, the horizon of the
     last stage and so a part of the target; `top_k` the support (None: the whole vocabulary). `early_rejection`,
     `memo_tree` and `prefetch` change the cost of a chain and none of its tokens. `deadline_s` (from
-    the chain's start) and `max_generated_tokens` stop a chain early: what it then returns is not a draw from π.
+    the chain's start), `max_generated_tokens` and `stop_when_frozen` (so many steps in a row without a move, of a
+    finished trace or in the last stage) stop a chain early: what it then returns is not a draw from π.
+    `mode` "paper" (`sampler.paper`) is the released code's chain, which has another limit; it has no early rejection
+    and no memo tree, whatever the two fields say.
+
+    `particles` N, `ess_threshold` κ and `ramp_tokens` (0: no ramp) are those of `smc`; `candidates`, `rollouts` and
+    `rollout_tokens` (None: to the horizon) of `tmc`; `tries` of `multiple_try`; `samples` of `best_of_n` (None: as many
+    as `max_generated_tokens` buys, or 8 without one).
     """
 
     max_tokens: int
@@ -46,13 +64,22 @@ class PowerParams:
     stop: tuple[str, ...] = ()
     deadline_s: float | None = None
     max_generated_tokens: int | None = None
+    particles: int = 64
+    ess_threshold: float = 0.5
+    ramp_tokens: int = 0
+    candidates: int = 8
+    rollouts: int = 8
+    rollout_tokens: int | None = None
+    tries: int = 4
+    samples: int | None = None
+    stop_when_frozen: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if field.name in LIMITS:
                 check_limit(field.name, getattr(self, field.name))
-        if self.mode != "exact":
-            raise InvalidParams("mode", f"mode must be 'exact', not {self.mode!r}")
+        if self.mode not in get_args(Mode):
+            raise InvalidParams("mode", f"mode must be 'exact' or 'paper', not {self.mode!r}")
         if any(not text for text in self.stop):
             raise InvalidParams("stop", "a stop string must not be empty")
 

@@ -43,9 +43,19 @@ class Bound(NamedTuple):
     """log Z_t(x') of the proposal so far."""
 
     @property
+    def power_term(self) -> float:
+        """The ℓ sums' part of bound_t."""
+        return self.log_z - self.current_log_z
+
+    @property
+    def cut_term(self) -> float:
+        """The cut law's part of bound_t."""
+        return self.current_log_norm - self.log_norm
+
+    @property
     def value(self) -> float:
         """bound_t. Exactly 0 for a proposal equal to the current trace."""
-        return (self.log_z - self.current_log_z) + (self.current_log_norm - self.log_norm)
+        return self.power_term + self.cut_term
 
 
 def start_bound(trace: Trace, cut: int) -> Bound:

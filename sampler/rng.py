@@ -28,6 +28,8 @@ class Kind(enum.IntEnum):
     CUT = 0
     ACCEPT = 1
     TOKEN = 2
+    RESAMPLE = 3
+    PICK = 4
 
 
 @dataclass(frozen=True, slots=True)

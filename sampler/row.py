@@ -62,6 +62,20 @@ class Row:
             size=min(self.size, kept),
         )
 
+    def without(self, barred: frozenset[int]) -> "Row":
+        """This row with some tokens never drawn: q and ℓ are those of the others, log p and H stay as they are.
+
+        Itself where nothing would be left to draw. The head must be complete.
+        """
+        assert self.complete, "tokens beyond a head cannot be barred"
+        left = np.flatnonzero([token not in barred for token in self.ids[: self.size].tolist()])
+        if len(left) in (0, self.size):
+            return self
+        logits = self.logits[left]
+        log_z = log_sum_exp(self.alpha * (logits.astype(np.float64) - self.log_norm))
+        log_z = clamp_log_z(log_z, self.alpha)
+        return replace(self, ids=self.ids[left], logits=logits, size=len(left), log_z=log_z)
+
     def log_p(self, index: int) -> float:
         """log p of the head's token `index`, over the support."""
         return float(self.logits[index]) - self.log_norm

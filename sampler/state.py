@@ -26,6 +26,8 @@ class ChainState:
     log_mass: list[float]
     end: str
     usage: dict[str, int]
+    still: int = 0
+    """Steps in a row, up to here, that left the trace as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class ChainResult:
     state: ChainState | None
 
 
-def save(trace: Trace, stage: int, usage: PowerUsage) -> ChainState:
+def save(trace: Trace, stage: int, usage: PowerUsage, still: int = 0) -> ChainState:
     """A finished stage as plain data."""
     return ChainState(
         stage,
@@ -69,6 +71,7 @@ def save(trace: Trace, stage: int, usage: PowerUsage) -> ChainState:
         trace.log_mass.tolist(),
         str(trace.end),
         asdict(usage),
+        still,
     )
 
 

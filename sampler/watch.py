@@ -5,20 +5,23 @@ all, since the chain gives it whatever it has not seen once the segment is there
 cut laws nor text, and a watch interval larger than 1 changes cost but no decision.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sampler.cuts import CutLaw, CutState, advance
 from sampler.engine import Verdict
-from sampler.power import Bound, advance_bound, is_lost
+from sampler.power import Bound, advance_bound
 from sampler.stops import StopMatcher
 from sampler.trace import End, Token, Trace
+
+Lost = Callable[[Bound], bool]
+"""Whether a proposal with this bound can no longer be chosen; once true it must stay true, for any lower bound too."""
 
 
 class Watcher:
     """The suffix drawn from position `cut` of `trace`; a cut at the trace's length extends it.
 
-    With `bound`, the suffix is a proposal and the bound runs along; with `log_u` too, the watcher rejects as soon
-    as the bound falls below it. `limit` is the largest number of tokens the suffix may have.
+    With `bound`, the suffix is a proposal and the bound runs along; with `lost` too, the watcher rejects as soon
+    as the bound is lost. `limit` is the largest number of tokens the suffix may have.
     """
 
     def __init__(
@@ -30,7 +33,7 @@ class Watcher:
         eos_ids: frozenset[int],
         stops: StopMatcher,
         bound: Bound | None = None,
-        log_u: float | None = None,
+        lost: Lost | None = None,
     ) -> None:
         self.tokens: list[Token] = []
         self.log_weight: list[float] = []
@@ -39,7 +42,7 @@ class Watcher:
         """How many of the first tokens came from rows already known."""
         self.bound = bound
         self.end: End | None = None
-        self._law, self._limit, self._eos_ids, self._log_u = law, limit, eos_ids, log_u
+        self._law, self._limit, self._eos_ids, self._lost = law, limit, eos_ids, lost
         self._stops = stops.restart(trace.ids[:cut])
         before = cut - 1
         self._state = (
@@ -90,7 +93,7 @@ class Watcher:
         self.end = self._judge(token.id)
 
     def _judge(self, token: int) -> End | None:
-        if self.bound is not None and self._log_u is not None and is_lost(self.bound, self._log_u):
+        if self.bound is not None and self._lost is not None and self._lost(self.bound):
             return End.REJECTED
         if token in self._eos_ids:
             return End.EOS

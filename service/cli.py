@@ -1,26 +1,31 @@
 """The `powercut` command: serve a model, or sample one prompt from the shell."""
 
 import asyncio
-import json
 import secrets
 import signal
 import sys
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, cast
 
 import typer
 import uvicorn
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sampler.answer import Answer, PowerUsage
-from sampler.engine import Engine, EngineOptions, load_engine
+from sampler.answer import Answer
+from sampler.effort import EFFORTS, effort_fields
+from sampler.engine import Engine, load_engine
 from sampler.errors import ContextExceeded, InvalidParams
 from sampler.events import Event, Extended, Stepped
-from sampler.methods import METHODS, POWER_METHODS
+from sampler.methods import METHODS, POWER_METHODS, refuse_unused
 from sampler.methods.job import Job
-from sampler.params import PlainParams, PowerParams
+from sampler.paper import refuse_savings
+from sampler.params import Mode, PlainParams, PowerParams
+from sampler.tree import MemoTree
 from service.app import create_app
 from service.check_command import check_engine
+from service.console import show, show_all
+from service.engine_args import given_options
 from service.options import (
     PASS_THROUGH,
     ApiKey,
@@ -36,7 +41,7 @@ from service.options import (
     engine_options,
     one_clear_line,
 )
-from service.render import answer_text, finish_reason, power_report, usage_report
+from service.render import answer_text
 from service.settings import Settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning out of a base model by power sampling.")
@@ -90,8 +95,9 @@ def serve(
     )
 
 
-@app.command()
+@app.command(context_settings=PASS_THROUGH)
 def sample(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="the prompt, as the base model should see it")],
     engine: EngineName = "transformers",
     model: ModelName = None,
@@ -103,20 +109,42 @@ def sample(
     steps: Annotated[int, typer.Option(help="Metropolis-Hastings steps in each stage")] = 10,
     top_k: Annotated[int, typer.Option(help="support of the k likeliest tokens; 0 = the whole vocabulary")] = 50,
     temperature: Annotated[float, typer.Option(help="of the method standard")] = 1.0,
+    mode: Annotated[str, typer.Option(help="exact, or paper: the released code's chain, not exact")] = "exact",
     early_rejection: Annotated[bool, typer.Option(help="stop a proposal once it is lost")] = True,
     memo_tree: Annotated[bool, typer.Option(help="draw from rows already known for free")] = True,
     prefetch: Annotated[bool, typer.Option(help="draw later steps ahead: more tokens, less time")] = True,
+    particles: Annotated[int, typer.Option(help="of smc")] = 64,
+    ess_threshold: Annotated[float, typer.Option(help="of smc: resample below this share of the particles")] = 0.5,
+    ramp_tokens: Annotated[int, typer.Option(help="of smc: let alpha grow from 1 over so many tokens")] = 0,
+    candidates: Annotated[int, typer.Option(help="of tmc: blocks drawn at each stage")] = 8,
+    rollouts: Annotated[int, typer.Option(help="of tmc: futures drawn of each block")] = 8,
+    rollout_tokens: Annotated[int | None, typer.Option(help="of tmc: their length (default: to the end)")] = None,
+    tries: Annotated[int, typer.Option(help="of multiple_try: suffixes at one cut")] = 4,
+    samples: Annotated[int | None, typer.Option(help="of best_of_n (default: what the budget buys, or 8)")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="stop string; may be repeated")] = None,
+    max_generated_tokens: Annotated[int | None, typer.Option(help="stop after so many tokens drawn")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="stop after so many seconds")] = None,
+    stop_when_frozen: Annotated[int | None, typer.Option(help="stop after so many steps without a move")] = None,
+    effort: Annotated[str | None, typer.Option(help=f"{', '.join(EFFORTS)}: sets what is not set here")] = None,
+    chains: Annotated[int, typer.Option(min=1, max=256, help="answers; their chains are compared")] = 1,
     seed: Annotated[int | None, typer.Option(help="fixes every draw")] = None,
     dtype: DType = None,
     device: Device = None,
+    url: Urls = None,
+    api_key: ApiKey = None,
+    tokenizer: TokenizerName = None,
+    eos_ids: EosIds = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Sample one answer, watch its chain, and see what it cost."""
+    """Sample an answer, watch its chain, and see what it cost. Any other --option goes to the vllm engine."""
     stops = tuple(stop or ())
     with one_clear_line():
         check_call(method, seed, prompt, *stops)
+        given = given_options(context)
+        refuse_unused(method, given)
+        if mode == "paper":
+            switches = {"early_rejection": early_rejection, "memo_tree": memo_tree}
+            refuse_savings({name: given[name] for name, on in switches.items() if on and name in given})
         params: PowerParams | PlainParams = (
             PowerParams(
                 max_tokens,
@@ -125,19 +153,38 @@ def sample(
                 blocks,
                 steps,
                 top_k or None,
+                cast(Mode, mode),
                 early_rejection=early_rejection,
                 memo_tree=memo_tree,
                 prefetch=prefetch,
                 stop=stops,
                 deadline_s=deadline_s,
+                max_generated_tokens=max_generated_tokens,
+                particles=particles,
+                ess_threshold=ess_threshold,
+                ramp_tokens=ramp_tokens,
+                candidates=candidates,
+                rollouts=rollouts,
+                rollout_tokens=rollout_tokens,
+                tries=tries,
+                samples=samples,
+                stop_when_frozen=stop_when_frozen,
             )
             if method in POWER_METHODS
-            else PlainParams(max_tokens, temperature, stop=stops)
+            else PlainParams(max_tokens, temperature, top_k=(top_k or None) if "top_k" in given else None, stop=stops)
         )
-        loaded = load_engine(engine, EngineOptions(model=model, dtype=dtype, device=device))
+        if effort is not None:
+            preset = effort_fields(effort, method, METHODS[method].fields)
+            params = replace(params, **{name: value for name, value in preset.items() if name not in given})
+        options = engine_options(context, model, dtype, device, url, api_key, tokenizer, eos_ids)
+        loaded = load_engine(engine, options)
         seed = secrets.randbits(63) if seed is None else seed
-        answer = asyncio.run(run_one(loaded, prompt, method, params, seed, quiet=as_json))
-    show(answer, answer_text(answer, loaded.tokenizer, stops), as_json)
+        found = asyncio.run(run_all(loaded, prompt, method, params, seed, chains, quiet=as_json))
+    texts = [answer_text(answer, loaded.tokenizer, stops) for answer, _ in found]
+    if chains == 1:
+        show(found[0][0], texts[0], params, as_json)
+    else:
+        show_all(found, texts, params, as_json)
 
 
 def check_call(method: str, seed: int | None, *texts: str) -> None:
@@ -153,18 +200,19 @@ def check_call(method: str, seed: int | None, *texts: str) -> None:
             raise InvalidParams("prompt", "the prompt and the stop strings must be UTF-8") from None
 
 
-async def run_one(
-    engine: Engine, prompt: str, method: str, params: PowerParams | PlainParams, seed: int, *, quiet: bool
-) -> Answer:
-    """One answer, with a progress line on standard error."""
+async def run_all(
+    engine: Engine, prompt: str, method: str, params: PowerParams | PlainParams, seed: int, chains: int, *, quiet: bool
+) -> list[tuple[Answer, list[Event]]]:
+    """The chains' answers and events, with a progress line on standard error."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("drawing the first tokens", total=None)
         accepted = steps = 0
 
-        def follow(event: Event) -> None:
+        def follow(event: Event, events: list[Event]) -> None:
             nonlocal accepted, steps
+            events.append(event)
             if isinstance(event, Stepped):
                 steps, accepted = steps + 1, accepted + event.accepted
             progress.update(task, description=describe(event, accepted, steps))
@@ -173,8 +221,15 @@ async def run_one(
         if len(ids) + params.max_tokens > engine.info.context:
             message = f"{len(ids)} prompt tokens and {params.max_tokens} more do not fit the context of "
             raise ContextExceeded("max_tokens", f"{message}{engine.info.context}")
+        tree = MemoTree()
+
+        async def run(chain: int) -> tuple[Answer, list[Event]]:
+            events: list[Event] = []
+            job = Job(engine, ids, params, seed, chain, emit=lambda event: follow(event, events), tree=tree)
+            return await METHODS[method](job), events
+
         try:
-            return await METHODS[method](Job(engine, ids, params, seed, emit=follow))
+            return list(await asyncio.gather(*map(run, range(chains))))
         finally:
             await engine.aclose()
 
@@ -184,33 +239,6 @@ def describe(event: Event, accepted: int, steps: int) -> str:
     rate = f", accepted {accepted}/{steps}" if steps else ""
     step = "extended" if isinstance(event, Extended) else f"step {event.step}"
     return f"stage {event.stage}/{event.stages}, {step}{rate}, {event.generated_tokens} tokens drawn"
-
-
-def show(answer: Answer, text: str, as_json: bool) -> None:
-    """The answer and what it cost; the text alone on standard output, so that it can be piped."""
-    usage = usage_report(answer.usage, len(answer.trace))
-    if as_json:
-        report: dict[str, Any] = {
-            "text": text,
-            "finish_reason": finish_reason(answer),
-            "power": power_report(answer, "exact"),
-            "usage": usage,
-        }
-        typer.echo(json.dumps(report, allow_nan=False))
-        return
-    typer.echo(text)
-    Console(stderr=True).print(summary(answer, usage), style="dim", highlight=False)
-
-
-def summary(answer: Answer, usage: dict[str, Any]) -> str:
-    """One line: what the chain did and what it cost."""
-    counts: PowerUsage = answer.usage
-    log_p = float(answer.trace.log_p.sum())
-    return (
-        f"{answer.method}, seed {answer.seed}: {len(answer.trace)} tokens, log p {log_p:.2f}, {answer.ended_by}; "
-        f"{counts.steps} steps, {counts.accepted} accepted, {counts.moved} moved, {counts.rejected_early} rejected "
-        f"early; {counts.generated_tokens} tokens drawn, {usage['cost_ratio']} times one sample"
-    )
 
 
 def main() -> None:

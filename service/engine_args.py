@@ -1,7 +1,9 @@
-"""Options of `powercut serve` that belong to the library behind an engine, passed on by their own names."""
+"""Options as they were given: those of the library behind an engine, and which of a method's were given at all."""
 
 from collections.abc import Sequence
 from typing import Any
+
+import typer
 
 from sampler.errors import InvalidParams
 
@@ -21,3 +23,17 @@ def engine_args(words: Sequence[str]) -> dict[str, Any] | None:
         else:
             raise InvalidParams("engine_args", f"unexpected argument {word!r}; powercut serve --help lists the options")
     return found or None
+
+
+RENAMED = {"steps": "steps_per_block"}
+"""Options of `powercut sample` that are shorter than the parameter they set."""
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """Parameter → option, for every option that stands on the command line."""
+    given = {}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name) if option.name else None
+        if option.name and source is not None and source.name == "COMMANDLINE":
+            given[RENAMED.get(option.name, option.name)] = option.opts[0]
+    return given

@@ -3,13 +3,24 @@
 import codecs
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from sampler.answer import Answer, PowerUsage
+from sampler.diagnostics import ChainDiagnostics, diagnose_chains
 from sampler.events import Event, Stepped
+from sampler.methods import METHODS
 from sampler.stops import trim_at_stop
 from sampler.tokenizer import Tokenizer, bytes_to_text
+
+MEANS_SOMETHING_WITH = {
+    "mode": "mode",
+    "stage": "blocks",
+    "stages": "blocks",
+    "steps": "steps_per_block",
+    "steps_planned": "steps_per_block",
+}
+"""Field of a power report → the parameter without which it says nothing of a method."""
 
 
 def answer_text(answer: Answer, tokenizer: Tokenizer, stop: Sequence[str]) -> str:
@@ -27,8 +38,26 @@ def number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and numbers as JSON has them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return number(value) if isinstance(value, float) else value
+
+
+def chains_report(prompt: int, chains: Sequence[tuple[Answer, ChainDiagnostics]]) -> dict[str, Any]:
+    """What `power_diagnostics` says of the chains of one prompt."""
+    found = diagnose_chains(chains)
+    known = "unknown" if found.converged is None else found.converged
+    return {"prompt_index": prompt, **plain(found), "converged": known}
+
+
 def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None) -> dict[str, Any]:
-    """What `choices[i].power` says of one chain."""
+    """What `choices[i].power` says of one answer; a method without stages or steps has none to report."""
     report: dict[str, Any] = {
         "method": answer.method,
         "mode": mode,
@@ -44,6 +73,11 @@ def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None
         "log_p": number(float(answer.trace.log_p.sum())),
         "token_ids": list(answer.trace.ids),
     }
+    for name, parameter in MEANS_SOMETHING_WITH.items():
+        if parameter not in METHODS[answer.method].fields:
+            del report[name]
+    if answer.log_evidence is not None:
+        report["log_evidence"] = number(answer.log_evidence)
     if steps is not None:
         report["chain"] = [step_report(event) for event in steps if isinstance(event, Stepped)]
     return report
@@ -51,9 +85,8 @@ def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None
 
 def step_report(event: Stepped) -> dict[str, Any]:
     """One step as JSON."""
-    report = asdict(event)
-    report["proposal"] = list(event.proposal)
-    return report | {name: number(report[name]) for name in ("log_ratio", "log_u", "log_p")}
+    report: dict[str, Any] = plain(event)
+    return report
 
 
 def usage_report(usage: PowerUsage, completion_tokens: int) -> dict[str, Any]:

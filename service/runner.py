@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from starlette.requests import Request
 
 from sampler.answer import Answer, PowerUsage
+from sampler.diagnostics import ChainDiagnostics, diagnose_chain
 from sampler.engine import Engine, check_context
 from sampler.events import Event
 from sampler.methods import METHODS
@@ -18,7 +19,7 @@ from sampler.tokenizer import Tokenizer
 from sampler.tree import MemoTree
 from service.api.power import PowerOptions, choose_method, plain_params, power_params, split_model
 from service.errors import ApiError
-from service.render import answer_text, finish_reason, power_report
+from service.render import answer_text, finish_reason, plain, power_report
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Plan:
     seeds: list[int]
     n: int
     logprobs: int | None
-    keep_events: bool
+    include: frozenset[str]
     tokenizer: Tokenizer
     seeded: bool
 
@@ -61,6 +62,11 @@ class Plan:
     def is_power(self) -> bool:
         """Whether a power method runs."""
         return isinstance(self.params, PowerParams)
+
+    @property
+    def wants_diagnostics(self) -> bool:
+        """Whether chains are to be diagnosed."""
+        return "diagnostics" in self.include
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Finished:
     text: str
     finish_reason: str
     power: dict[str, Any] | None
+    diagnostics: ChainDiagnostics | None = None
 
 
 class Runner:
@@ -92,14 +99,14 @@ class Runner:
         else:
             options = asked.power or PowerOptions.model_validate({})
             params = power_params(
-                options, asked.max_tokens, asked.temperature, asked.top_p, asked.stops, info.vocabulary
+                method, options, asked.max_tokens, asked.temperature, asked.top_p, asked.stops, info.vocabulary
             )
         prompts = await self._prompts(asked.prompt, asked.n)
         for ids in prompts:
             check_context(len(ids), params.max_tokens, info)
         # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
         seeds = [secrets.randbits(63) if asked.seed is None else asked.seed for _ in prompts]
-        keep_events = asked.power is not None and "chain" in asked.power.include
+        include = frozenset[str](asked.power.include if asked.power is not None else ())
         return Plan(
             method,
             params,
@@ -107,7 +114,7 @@ class Runner:
             seeds,
             asked.n,
             asked.logprobs,
-            keep_events,
+            include,
             self.engine.tokenizer,
             seeded=asked.seed is not None,
         )
@@ -166,7 +173,7 @@ class Runner:
             plan.seeds[prompt],
             chain,
             plan.logprobs,
-            emit=events.append if plan.keep_events else None,
+            emit=events.append if plan.include else None,
             tree=tree,
             seeded=plan.seeded,
         )
@@ -175,11 +182,15 @@ class Runner:
             answer = await METHODS[plan.method](job)
         finally:
             self.in_flight -= 1
-        report = None
+        report = found = None
         if isinstance(plan.params, PowerParams):
-            report = power_report(answer, plan.params.mode, events if plan.keep_events else None)
+            report = power_report(answer, plan.params.mode, events if "chain" in plan.include else None)
+            if plan.wants_diagnostics:
+                alpha, longest = plan.params.alpha, plan.params.max_tokens
+                found = await asyncio.to_thread(diagnose_chain, events, alpha, longest)
+                report["diagnostics"] = plain(found)
         text = answer_text(answer, plan.tokenizer, plan.params.stop)
-        return Finished(prompt * plan.n + chain, answer, text, finish_reason(answer), report)
+        return Finished(prompt * plan.n + chain, answer, text, finish_reason(answer), report, found)
 
 
 def total_usage(finished: list[Finished]) -> PowerUsage:

@@ -13,6 +13,9 @@ class EntropyCut:
     space and float64, since Δ^4 underflows float32 for jumps below 4e-12.
     """
 
+    fields = frozenset({"cut_power"})
+    """The parameters that the law uses."""
+
     def __init__(self, cut_power: float) -> None:
         self.cut_power = cut_power
         self._flat = UniformCut(cut_power) if cut_power == 0 else None

@@ -6,6 +6,9 @@ import math
 class UniformCut:
     """w_t = 1, so Z = n and the cut term of the ratio is log n − log n'. β plays no part."""
 
+    fields = frozenset[str]()
+    """The parameters that the law uses."""
+
     def __init__(self, cut_power: float) -> None:
         self.cut_power = cut_power
 

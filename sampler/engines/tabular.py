@@ -14,7 +14,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from sampler.engine import REMOTE_ONLY, EngineInfo, EngineOptions, Request, Support, check_request, segment_end
+from sampler.engine import (
+    REMOTE_ONLY,
+    EngineInfo,
+    EngineOptions,
+    Request,
+    Support,
+    check_request,
+    drawable,
+    segment_end,
+)
 from sampler.errors import ModelNotFound
 from sampler.row import Floats, Row, draw, log_sum_exp, nucleus_size, row_of_top, sort_logits, statistics
 from sampler.trace import End, Segment, Token
@@ -100,8 +109,10 @@ class TabularEngine:
             if i % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
             row = self.row(response, request.alpha, request.support)
-            row, index = draw(row, request.key.uniform(request.position + i), lambda row=row: row)
-            token = Token(int(row.ids[index]), row.log_p(index), row.log_z, row.entropy, row.log_mass)
+            used, index = draw(
+                drawable(row, request, i), request.key.uniform(request.position + i), lambda row=row: row
+            )
+            token = Token(int(used.ids[index]), used.log_p(index), used.log_z, used.entropy, used.log_mass)
             tokens.append(token)
             rows.append(row)
             response += (token.id,)

@@ -6,15 +6,22 @@ from sampler.cuts import cut_law
 from sampler.engine import check_context
 from sampler.errors import InvalidParams
 from sampler.methods.job import Job
+from sampler.paper import PaperChain
 from sampler.params import PowerParams
 from sampler.tree import MemoTree
 
 
 async def power_mh(job: Job, *, cut: str) -> Answer:
-    """The last trace of a chain with cut law `cut`: a draw from p^α in the limit of many steps."""
+    """The last trace of a chain with cut law `cut`: in exact mode, a draw from p^α in the limit of many steps."""
+    mode = getattr(job.params, "mode", "exact")
+    return await run_chain(job, f"{cut}_cut", cut, PaperChain if mode == "paper" else Chain)
+
+
+async def run_chain(job: Job, method: str, cut: str, kind: type[Chain]) -> Answer:
+    """The last trace of a chain of some kind."""
     params = job.params
     if not isinstance(params, PowerParams):
-        raise InvalidParams("method", f"{cut}_cut takes PowerParams")
+        raise InvalidParams("method", f"{method} takes PowerParams")
     check_context(len(job.prompt_ids), params.max_tokens, job.engine.info)
     own_draws = job.engine.info.draws == "own"
     tree = MemoTree() if own_draws and job.seeded else job.tree or MemoTree()
@@ -30,9 +37,9 @@ async def power_mh(job: Job, *, cut: str) -> Answer:
         tree=tree if params.memo_tree else None,
         tree_per_stage=own_draws and job.seeded,
     )
-    result = await Chain(job.engine, task, job.emit).run()
+    result = await kind(job.engine, task, job.emit).run()
     return Answer(
-        f"{cut}_cut",
+        method,
         job.chain,
         job.seed,
         result.trace,

@@ -1,5 +1,6 @@
 """`POST /v1/completions`: a base model's own endpoint, plain or by power sampling."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from pydantic import Field
 from service.api.power import PowerOptions
 from service.api.schema import RequestModel
 from service.api.stream import sse
-from service.render import completion_logprobs, usage_report
+from service.render import chains_report, completion_logprobs, usage_report
 from service.runner import Finished, Plan, Runner, total_usage, until_disconnect
 
 router = APIRouter()
@@ -70,7 +71,8 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
     if finished is None:
         return Response(status_code=499)  # nobody reads it
     choices = [_choice(done, plan) for done in finished]
-    return JSONResponse({**head, "choices": choices, "usage": _usage(plan, finished)})
+    diagnostics = await asyncio.to_thread(_diagnostics, plan, finished)
+    return JSONResponse({**head, "choices": choices, "usage": _usage(plan, finished), **diagnostics})
 
 
 def _choice(done: Finished, plan: Plan) -> dict[str, Any]:
@@ -87,6 +89,19 @@ def _choice(done: Finished, plan: Plan) -> dict[str, Any]:
     return choice
 
 
+def _diagnostics(plan: Plan, finished: list[Finished]) -> dict[str, Any]:
+    """`power_diagnostics` if asked for: one report on the chains of each prompt, in the order of the prompts."""
+    if not plan.wants_diagnostics:
+        return {}
+    chains = {done.index: (done.answer, done.diagnostics) for done in finished if done.diagnostics is not None}
+    prompts = range(len(plan.prompts))
+    return {
+        "power_diagnostics": [
+            chains_report(prompt, [chains[prompt * plan.n + chain] for chain in range(plan.n)]) for prompt in prompts
+        ]
+    }
+
+
 def _usage(plan: Plan, finished: list[Finished]) -> dict[str, Any]:
     prompt = sum(len(ids) for ids in plan.prompts)
     completion = sum(len(done.answer.trace) for done in finished)
@@ -101,11 +116,14 @@ def _usage(plan: Plan, finished: list[Finished]) -> dict[str, Any]:
 
 
 async def _chunks(head: dict[str, Any], plan: Plan, runner: Runner, body: CompletionRequest) -> AsyncIterator[Any]:
-    """OpenAI chunks: each answer's text once it is final."""
+    """OpenAI chunks: each answer's text once it is final, and what its chains say of each other once all are."""
     finished: list[Finished] = []
     with_usage = body.stream_options is not None and body.stream_options.include_usage
+    no_usage = {"usage": None} if with_usage else {}
     async for done in runner.run_each(plan):
         finished.append(done)
-        yield {**head, "choices": [_choice(done, plan)]} | ({"usage": None} if with_usage else {})
+        yield {**head, "choices": [_choice(done, plan)]} | no_usage
+    if plan.wants_diagnostics:
+        yield {**head, "choices": [], **await asyncio.to_thread(_diagnostics, plan, finished)} | no_usage
     if with_usage:
         yield {**head, "choices": [], "usage": _usage(plan, finished)}

@@ -1,16 +1,24 @@
 """The typed `power` object, and how it, a model alias and the plain fields become parameters."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sampler.methods import METHODS, POWER_METHODS
+from sampler.effort import Effort, effort_fields
+from sampler.methods import METHODS, POWER_METHODS, refuse_unused
+from sampler.paper import refuse_savings
 from sampler.params import LIMITS, Mode, PlainParams, PowerParams
 from service.api.schema import RequestModel
 from service.errors import ApiError
 
 ALPHA_MIN = 1.0
 """Smallest `power.alpha`; down to 0.5 goes through `temperature` alone, where it is plain that nothing is sharpened."""
+
+
+def limits(name: str) -> Any:
+    """A field's bounds, as the sampler has them."""
+    low, high = LIMITS[name]
+    return Field(ge=low, le=high, allow_inf_nan=False) if isinstance(low, float) else Field(ge=low, le=high)
 
 
 class PowerOptions(RequestModel):
@@ -28,7 +36,17 @@ class PowerOptions(RequestModel):
     prefetch: bool = True
     deadline_s: Annotated[float | None, Field(ge=LIMITS["deadline_s"][0], le=LIMITS["deadline_s"][1])] = None
     max_generated_tokens: Annotated[int | None, Field(ge=1, le=LIMITS["max_generated_tokens"][1])] = None
-    include: list[Literal["chain"]] = Field(default=[], max_length=8)
+    particles: Annotated[int, limits("particles")] = 64
+    ess_threshold: Annotated[float, limits("ess_threshold")] = 0.5
+    ramp_tokens: Annotated[int, limits("ramp_tokens")] = 0
+    candidates: Annotated[int, limits("candidates")] = 8
+    rollouts: Annotated[int, limits("rollouts")] = 8
+    rollout_tokens: Annotated[int | None, limits("rollout_tokens")] = None
+    tries: Annotated[int, limits("tries")] = 4
+    samples: Annotated[int | None, limits("samples")] = None
+    stop_when_frozen: Annotated[int | None, limits("stop_when_frozen")] = None
+    effort: Effort | None = None
+    include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8)
 
 
 def split_model(name: str, served: str) -> str | None:
@@ -57,6 +75,7 @@ def choose_method(alias: str | None, options: PowerOptions | None) -> str:
 
 
 def power_params(
+    method: str,
     options: PowerOptions,
     max_tokens: int,
     temperature: float | None,
@@ -65,8 +84,15 @@ def power_params(
     vocabulary: int,
 ) -> PowerParams:
     """`PowerParams` of a request; α is `power.alpha`, or 1 / temperature, or 4."""
+    given = options.model_fields_set - {"method"}
+    refuse_unused(method, {name: f"power.{name}" for name in type(options).model_fields if name in given})
     if top_p is not None and top_p != 1.0:
         raise ApiError(422, "top_p: power sampling takes power.top_k as its support, not top_p", param="top_p")
+    if options.effort is not None:
+        preset = effort_fields(options.effort, method, METHODS[method].fields, "power.effort")
+        options = options.model_copy(update={name: value for name, value in preset.items() if name not in given})
+    if options.mode == "paper":
+        refuse_savings({name: f"power.{name}" for name in given if getattr(options, name) is True})
     return PowerParams(
         max_tokens=max_tokens,
         alpha=choose_alpha(options.alpha, temperature),
@@ -81,6 +107,15 @@ def power_params(
         stop=stop,
         deadline_s=options.deadline_s,
         max_generated_tokens=options.max_generated_tokens,
+        particles=options.particles,
+        ess_threshold=options.ess_threshold,
+        ramp_tokens=options.ramp_tokens,
+        candidates=options.candidates,
+        rollouts=options.rollouts,
+        rollout_tokens=options.rollout_tokens,
+        tries=options.tries,
+        samples=options.samples,
+        stop_when_frozen=options.stop_when_frozen,
     )
 
 

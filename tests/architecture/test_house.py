@@ -36,7 +36,7 @@ def test_every_cut_law_is_one_file_and_one_line() -> None:
 
 def test_every_method_file_is_registered() -> None:
     served = {f"{cut}_cut" for cut in CUTS}
-    assert modules("sampler/methods", {"job", "power_mh"}) == set(METHODS) - served
+    assert modules("sampler/methods", {"job", "power_mh", "parallel"}) == set(METHODS) - served
 
 
 def test_every_sampler_error_has_a_status() -> None:

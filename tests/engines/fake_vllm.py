@@ -51,6 +51,8 @@ class FakeVLLM:
     """Fields of a choice to replace, or to leave out where None."""
     tempered: bool = False
     seeded: bool = True
+    min_tokens: bool = True
+    """Whether it knows the field."""
     names: str = "token_id:{}"
     faults: deque[Fault] = field(default_factory=deque)
     """What the next calls meet instead of an answer."""
@@ -76,10 +78,15 @@ class FakeVLLM:
             mass = np.where(log_p >= log_p[size - 1], np.exp(alpha * log_p), 0.0)
         return whole.ids, log_p, mass / mass.sum()
 
-    def draw(self, ids: list[int], body: dict[str, Any], rng: np.random.Generator) -> tuple[int, dict[str, Any]]:
+    def draw(
+        self, ids: list[int], body: dict[str, Any], rng: np.random.Generator, drawn: int = 0
+    ) -> tuple[int, dict[str, Any]]:
         """A token and its part of the logprobs."""
         alpha = 1 / body["temperature"] if body["temperature"] else np.inf
         order, log_p, mass = self.row(ids, body["top_k"], alpha)
+        if self.min_tokens and drawn < body["min_tokens"]:
+            mass = np.where(np.isin(order, body["stop_token_ids"]), 0.0, mass)
+            mass = mass / mass.sum()
         index = min(int(np.searchsorted(np.cumsum(mass), rng.random())), len(mass) - 1)
         shown = [index, *(i for i in range(min(body["logprobs"], len(order))) if i != index)]
         values = alpha * log_p if self.tempered else log_p
@@ -106,7 +113,7 @@ class FakeVLLM:
                             yield part
                         return
                 await asyncio.sleep(self.delay_s)
-                token, top = self.draw(ids, body, rng)
+                token, top = self.draw(ids, body, rng, sent)
                 ids.append(token)
                 waiting.append((token, top))
                 self.tokens += 1

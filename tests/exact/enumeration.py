@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -20,6 +21,7 @@ from sampler.cuts import cut_law
 from sampler.engine import Support
 from sampler.engines.tabular import TabularEngine
 from sampler.params import PowerParams
+from sampler.power import is_lost
 from sampler.rng import Draws
 from sampler.row import Floats, Row
 from sampler.trace import Token, Trace, empty_trace
@@ -121,7 +123,7 @@ def cut_masses(trace: Trace) -> Floats:
 def propose(chain: Chain, trace: Trace, cut: int, tokens: Sequence[Token], horizon: int, log_u: float) -> Watcher:
     """Feed a proposal's tokens to the real watcher of a step, one by one, until it has had enough."""
     chain.trace = trace
-    watcher = chain._watcher(cut, horizon - cut, chain_module.start_bound(trace, cut), log_u)
+    watcher = chain._watcher(cut, horizon - cut, chain_module.start_bound(trace, cut), partial(is_lost, log_u=log_u))
     for token in tokens:
         if watcher([token]) is not None:
             break
@@ -138,7 +140,7 @@ def decide(chain: Chain, trace: Trace, cut: int, tokens: Sequence[Token], horizo
 def bounds_along(chain: Chain, trace: Trace, cut: int, tokens: Sequence[Token], horizon: int) -> list[float]:
     """bound_t after each token of a proposal that nothing rejects."""
     chain.trace = trace
-    watcher = chain._watcher(cut, horizon - cut, chain_module.start_bound(trace, cut), -math.inf)
+    watcher = chain._watcher(cut, horizon - cut, chain_module.start_bound(trace, cut))
     values: list[float] = []
     for token in tokens:
         assert watcher.end is None, "a proposal ended before the trace it builds"

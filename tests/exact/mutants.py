@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sampler import chain, cuts, power, watch
+from sampler import chain, cuts, drawing, power, watch
 from sampler.chain import Chain
 from sampler.cuts.entropy import EntropyCut
 from sampler.engine import Support
@@ -18,11 +18,11 @@ from sampler.power import Bound
 from sampler.rng import DrawKey, Draws, Kind
 from sampler.stops import StopMatcher
 from sampler.trace import End, Token, Trace
-from sampler.watch import Watcher
+from sampler.watch import Lost, Watcher
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
-MODULES: tuple[ModuleType, ...] = (chain, cuts, power, watch)
+MODULES: tuple[ModuleType, ...] = (chain, cuts, drawing, power, watch)
 
 
 def everywhere(patch: Patch, name: str, value: object) -> None:
@@ -180,10 +180,10 @@ def bound_one_row_late(patch: Patch) -> None:
 def bound_kept_below_alpha_one(patch: Patch) -> None:
     make = Chain._watcher
 
-    def unguarded(self: Chain, cut: int, limit: int, bound: Bound | None = None, log_u: float = -math.inf) -> Watcher:
+    def unguarded(self: Chain, cut: int, limit: int, bound: Bound | None = None, lost: Lost | None = None) -> Watcher:
         params, self.params = self.params, replace(self.params, alpha=max(self.params.alpha, 1.0))
         try:
-            return make(self, cut, limit, bound, log_u)
+            return make(self, cut, limit, bound, lost)
         finally:
             self.params = params
 
@@ -243,17 +243,17 @@ def failure_counted_as_rejection(patch: Patch) -> None:
     draw = Chain._draw
 
     async def once(
-        self: Chain, cut: int, horizon: int, key: DrawKey, bound: Bound | None = None, log_u: float = -math.inf
+        self: Chain, cut: int, horizon: int, key: DrawKey, bound: Bound | None = None, lost: Lost | None = None
     ) -> Any:
         if bound is None:
             return await draw(self, cut, horizon, key)
-        watcher = self._watcher(cut, horizon - cut, bound, log_u)
+        watcher = self._watcher(cut, horizon - cut, bound, lost)
         try:
             rows = await self._ask(cut, horizon - cut, key, watcher)
         except EngineError:
             watcher.end = End.REJECTED
             rows = None
-        return chain._Drawn(watcher, rows, None)
+        return drawing.Drawn(watcher, rows, None)
 
     patch.setattr(Chain, "_draw", once)
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from sampler.chain import Chain, splice
+from sampler.chain import Chain
 from sampler.cuts import draw_cut
+from sampler.drawing import splice
 from sampler.params import PowerParams
 from sampler.rng import EXTEND, Kind
 from sampler.trace import Token, Trace, empty_trace

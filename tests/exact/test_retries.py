@@ -3,7 +3,7 @@
 import pytest
 
 from sampler.answer import EndedBy
-from sampler.chain import RETRIES
+from sampler.drawing import RETRIES
 from sampler.errors import EngineDead, EngineError, EngineOutOfMemory, EngineOverloaded, InvalidParams
 from sampler.params import PowerParams
 from tests.exact.checks import check_same_path, make_chain, run, run_steps

@@ -129,7 +129,7 @@ NAMES = [
     power("method", "magic", "unknown method 'magic'; choose one of entropy_cut, uniform_cut"),
     power("method", "standard", "choose one of"),
     power("method", "m" * 100_000, "64"),
-    power("mode", "paper", "'exact'"),
+    power("mode", "papers", "'exact'"),
     power("include", ["everything"], "'chain'", param="power.include.0"),
     power("include", ["chain"] * 9, "8"),
     power("include", "chain", "list"),
@@ -159,7 +159,7 @@ UNKNOWN = [
         ("cache_salt", "x"),
         ("k" * 63, 1),
     ]
-] + [power(name, 1, "not permitted", code="unknown_field") for name in ("particles", "Alpha", "tries", "nothing")]
+] + [power(name, 1, "not permitted", code="unknown_field") for name in ("particle", "Alpha", "K", "nothing")]
 
 
 def merged(change: dict[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,39 @@ def test_each_option_is_taken(table_file: Path, options: list[str]) -> None:
     assert json.loads(result.stdout)["power"]["ended_by"] == "completed"
 
 
+def test_several_chains_are_compared(table_file: Path) -> None:
+    options = ["--chains", "4", "--blocks", "1", "--steps", "20", "--alpha", "1"]
+    report: dict[str, Any] = json.loads(sample(table_file, "--json", *options).stdout)
+
+    assert report.keys() == {"choices", "usage", "power_diagnostics"}
+    assert [choice["power"]["chain_index"] for choice in report["choices"]] == [0, 1, 2, 3]
+    (summary,) = report["power_diagnostics"]
+    assert (summary["chains"], summary["steps"]) == (4, 20)
+    assert report["usage"]["steps"] == 80
+    shown = sample(table_file, *options)
+    assert shown.stdout == "\n\n".join(choice["text"] for choice in report["choices"]) + "\n"
+    said = " ".join(shown.stderr.split())
+    assert f"R-hat of log p {summary['log_pi']['r_hat']:.3f}" in said
+    assert f"{summary['distinct_answers']} distinct answers of 4" in said
+
+
+def test_a_method_without_steps_has_several_answers_and_nothing_to_compare(table_file: Path) -> None:
+    report = json.loads(sample(table_file, "--json", "--chains", "3", "--method", "low_temperature").stdout)
+    assert report.keys() == {"choices", "usage"}
+    assert len(report["choices"]) == 3
+
+
+@pytest.mark.parametrize(("options", "steps"), [(["low"], 16), (["high"], 160), (["high", "--steps", "3"], 12)])
+def test_an_effort_sets_what_is_not_set(table_file: Path, options: list[str], steps: int) -> None:
+    report = json.loads(sample(table_file, "--json", "--effort", *options).stdout)
+    assert report["power"]["steps_planned"] == steps
+
+
+def test_a_frozen_chain_says_so(table_file: Path) -> None:
+    options = ["--json", "--stop-when-frozen", "1", "--alpha", "100", "--steps", "100"]
+    assert json.loads(sample(table_file, *options).stdout)["power"]["ended_by"] == "frozen"
+
+
 def test_a_stop_string_is_trimmed(table_file: Path) -> None:
     assert "b" not in json.loads(sample(table_file, "--json", "--stop", "b").stdout)["text"]
 
@@ -140,7 +173,11 @@ def test_a_stop_string_is_trimmed(table_file: Path) -> None:
         (["--cut-power", "-1"], "cut_power"),
         (["--deadline-s", "0"], "deadline_s"),
         (["--stop", ""], "stop"),
-        (["--method", "magic"], "unknown method 'magic'; choose one of entropy_cut, uniform_cut, standard"),
+        (["--effort", "huge"], "effort must be one of low, medium, high"),
+        (["--effort", "high", "--method", "low_temperature"], "effort: the method low_temperature has nothing"),
+        (["--stop-when-frozen", "0"], "stop_when_frozen must be between 1 and 1000"),
+        (["--stop-when-frozen", "5", "--method", "smc"], "the method smc does not use it"),
+        (["--method", "magic"], "unknown method 'magic'; choose one of entropy_cut, uniform_cut"),
         (["--method", "standard", "--temperature", "-1"], "temperature"),
         (["--seed", "9223372036854775808"], "seed"),
         (["--engine", "abacus"], "unknown engine 'abacus'; choose one of"),

@@ -6,6 +6,7 @@ import openai
 import pytest
 from openai.types import Completion
 
+from sampler.methods import METHODS
 from tests.service.conftest import MODEL
 from tests.service.tables import LETTERS
 
@@ -154,7 +155,7 @@ def test_an_alias_alone_asks_for_power_sampling(client: openai.OpenAI) -> None:
 def test_the_model_is_listed_before_its_aliases(client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
 
-    assert names == [MODEL, f"{MODEL}:entropy_cut", f"{MODEL}:uniform_cut", f"{MODEL}:standard"]
+    assert names == [MODEL, *(f"{MODEL}:{method}" for method in METHODS)]
 
 
 def test_an_unknown_model_is_the_clients_not_found_error(client: openai.OpenAI) -> None:

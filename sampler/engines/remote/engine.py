@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sampler.engine import EngineInfo, Priority, Request, check_request, segment_end
+from sampler.engine import EngineInfo, Priority, Request, check_request, drawable, segment_end
 from sampler.engines.remote.client import Client, drain
 from sampler.engines.remote.slots import Slot, Slots
 from sampler.engines.remote.tokenizer import ServerTokenizer
@@ -22,6 +22,7 @@ from sampler.engines.remote.wire import (
     Drawn,
     clip,
     head_row,
+    place,
     proposal,
     read_chunk,
     read_scores,
@@ -212,14 +213,16 @@ class RemoteEngine:
             row, token = head_row(drawn, request.alpha, request.head)
             growing.rows.append(row)
             return token, False
-        row, index = support_row(drawn, growing.values, request.support.top_k, request.alpha)
+        row = support_row(drawn, growing.values, request.support.top_k, request.alpha)
         growing.rows.append(row)
+        source = drawable(row, request, len(growing.tokens))
+        index = place(source, drawn.token)
         tied = index is None
         if index is None:
             self.ties += 1
-            index = row.find(request.key.uniform(request.position + len(growing.tokens)))
+            index = source.find(request.key.uniform(request.position + len(growing.tokens)))
         assert index is not None, "a complete row covers every uniform"
-        return Token(int(row.ids[index]), row.log_p(index), row.log_z, row.entropy, row.log_mass), tied
+        return Token(int(source.ids[index]), source.log_p(index), source.log_z, row.entropy, row.log_mass), tied
 
     def _judge(self, finish: str, growing: _Growing, new: int) -> End | None:
         """What it means that the server ended an answer which is not at an end of ours."""

@@ -68,7 +68,7 @@ def proposal(model: str, request: Request, drawn: Sequence[int], values: int, in
         "repetition_penalty": 1.0,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
-        "min_tokens": 0,
+        "min_tokens": 1 if request.bars_end and not drawn else 0,
         "n": 1,
         "seed": seed_of(request.key, request.position + len(drawn)),
         "stop_token_ids": sorted(request.eos_ids),
@@ -143,8 +143,8 @@ def read_scores(body: Mapping[str, Any], ids: Sequence[int], start: int) -> list
     return found
 
 
-def support_row(drawn: Drawn, values: int, size: int, alpha: float) -> tuple[Row, int | None]:
-    """The row over the `size` likeliest tokens, and where in it the drawn one is: nowhere after a tie at its edge.
+def support_row(drawn: Drawn, values: int, size: int, alpha: float) -> Row:
+    """The row over the `size` likeliest tokens. The drawn one is not in it after a tie at its edge.
 
     vLLM draws from all tokens that tie with the last of the support, but returns `values` and the drawn one.
     """
@@ -154,9 +154,13 @@ def support_row(drawn: Drawn, values: int, size: int, alpha: float) -> tuple[Row
         ids, logits = ids[inside], logits[inside]
     if len(ids) != values:
         raise EngineError(f"the server returned {len(ids)} logprobs of a row instead of {values}")
-    row = row_of_top(ids.astype(np.int32), logits.astype(np.float32), size, alpha, 0.0)
-    where = np.flatnonzero(ids[: row.size] == drawn.token)
-    return row, int(where[0]) if len(where) else None
+    return row_of_top(ids.astype(np.int32), logits.astype(np.float32), size, alpha, 0.0)
+
+
+def place(row: Row, token: int) -> int | None:
+    """Where in the row's support a token is, None if nowhere."""
+    where = np.flatnonzero(row.ids[: row.size] == token)
+    return int(where[0]) if len(where) else None
 
 
 def head_row(drawn: Drawn, alpha: float, head: int) -> tuple[Row, Token]:

@@ -132,7 +132,7 @@ class Batch:
             return End.CANCELLED
         try:
             position = request.position + len(proposal.tokens)
-            row, token = heads.draw(index, request, request.key.uniform(position))
+            row, token = heads.draw(index, request, request.key.uniform(position), len(proposal.tokens))
             proposal.tokens.append(token)
             proposal.ids.append(token.id)
             if request.keep_rows:

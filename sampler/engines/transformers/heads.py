@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampler.engine import Request, Support
+from sampler.engine import Request, Support, drawable
 from sampler.row import Row, draw, finite, nucleus_size, row_of_head, row_of_top
 from sampler.trace import Token
 
@@ -58,16 +58,17 @@ class Heads:
             return row_of_top(ids[:kept], logits[:kept], reached, alpha, total)
         return row_of_head(ids, logits, alpha, total, log_z, entropy)
 
-    def draw(self, index: int, request: Request, u: float) -> tuple[Row, Token]:
-        """The row of batch row `index` and the token that u picks from it."""
+    def draw(self, index: int, request: Request, u: float, drawn: int) -> tuple[Row, Token]:
+        """The row of batch row `index` and the token that u picks from it, the segment's number `drawn`."""
         row = self.row(index, request.support, request.alpha, request.head)
 
         def whole() -> Row:
             ids, logits = self._sorted(index)
             return Row(ids, logits, finite(logits), True, row.alpha, row.log_norm, row.log_z, row.entropy, 0.0)
 
-        used, at = draw(row, u, whole)
-        return row, Token(int(used.ids[at]), used.log_p(at), row.log_z, row.entropy, row.log_mass)
+        source = whole() if request.bars_end and drawn == 0 and not row.complete else row
+        used, at = draw(drawable(source, request, drawn), u, whole)
+        return row, Token(int(used.ids[at]), used.log_p(at), used.log_z, row.entropy, row.log_mass)
 
     def _sorted(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         values, ids = torch.sort(self._logits[index], dim=-1, descending=True, stable=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sampler.engine import Request, segment_end
+from sampler.engine import Request, drawable, segment_end
 from sampler.engines.vllm.rows import Head, heads, support_row, support_token, token_at, whole_row
 from sampler.engines.vllm.sampling import sampling_params, values_wanted
 from sampler.errors import EngineError
@@ -41,7 +41,7 @@ class Proposal:
         request, drawn = self.request, len(self.tokens)
         values = values_wanted(request, self.vocabulary)
         ids = request.ids + tuple(token.id for token in self.tokens)
-        params = sampling_params(request, request.position + drawn, request.max_tokens - drawn, values)
+        params = sampling_params(request, drawn, values)
         async with stream(ids, params) as outputs:
             async for output in outputs:
                 if not self.tokens:
@@ -78,13 +78,14 @@ class Proposal:
         if request.plain:
             return whole_row(head, max(request.head, 1), request.alpha)
         row = support_row(head, request.support.top_k, len(head.ids), request.alpha)
-        token = support_token(row, head.drawn)
+        source = drawable(row, request, len(self.tokens))
+        token = support_token(source, head.drawn)
         if token is not None:
             return row, token
-        index = row.find(request.key.uniform(request.position + len(self.tokens)))
+        index = source.find(request.key.uniform(request.position + len(self.tokens)))
         if index is None:
             raise EngineError("a row of vLLM is not complete")
-        return row, token_at(row, index)
+        return row, token_at(source, index)
 
     def _end(self, new: list[Token]) -> End | None:
         """Judge the tokens just taken; how the segment ends, None if it goes on."""

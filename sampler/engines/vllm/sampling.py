@@ -38,8 +38,8 @@ def values_wanted(request: Request, vocabulary: int) -> int:
     return min(max(support, request.head), vocabulary)
 
 
-def sampling_params(request: Request, key_position: int, max_tokens: int, values: int) -> Any:
-    """vLLM's parameters for drawing on from `key_position`."""
+def sampling_params(request: Request, drawn: int, values: int) -> Any:
+    """vLLM's parameters for drawing on after the first `drawn` tokens of a segment."""
     greedy = request.alpha == float("inf")
     return SamplingParams(
         n=1,
@@ -50,17 +50,17 @@ def sampling_params(request: Request, key_position: int, max_tokens: int, values
         presence_penalty=0.0,
         frequency_penalty=0.0,
         repetition_penalty=1.0,
-        seed=seed(request.key, key_position),
+        seed=seed(request.key, request.position + drawn),
         stop=None,
         stop_token_ids=sorted(request.eos_ids),
         ignore_eos=True,  # the request says which ids end a text, not the checkpoint
-        min_tokens=0,
-        max_tokens=max_tokens,
+        min_tokens=1 if request.bars_end and drawn == 0 else 0,
+        max_tokens=request.max_tokens - drawn,
         logprobs=values,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
-        stream_interval=WATCH_INTERVAL if request.watch is not None else max_tokens,
+        stream_interval=WATCH_INTERVAL if request.watch is not None else request.max_tokens - drawn,
     )
 
 
