@@ -32,10 +32,11 @@ FIGURES: dict[str, Callable[["Bench"], list[Ratio]]] = {}
 class Bench:
     """One loaded engine and the options of this run."""
 
-    def __init__(self, engine: TransformersEngine, rounds: int, prompts: int) -> None:
+    def __init__(self, engine: TransformersEngine, rounds: int, prompts: int, max_tokens: int) -> None:
         self.engine, self.rounds = engine, rounds
+        self.params = replace(PARAMS, max_tokens=max_tokens)
         self.prompts = [tuple(engine.tokenizer.encode(text)) for text in LONG_PROMPTS[:prompts]]
-        self.reference = ReferenceWay(engine, PARAMS)
+        self.reference = ReferenceWay(engine, self.params)
 
 
 def figure(work: Callable[[Bench], list[Ratio]]) -> Callable[[Bench], list[Ratio]]:
@@ -82,13 +83,15 @@ def steps_32(bench: Bench) -> list[Ratio]:
 
 def steps_ratio(bench: Bench, chains: int, wanted: str) -> Ratio:
     """Both on the same prompts and seeds; the reference on proposals that the plain chains make on them."""
-    plain = replace(PARAMS, early_rejection=False, prefetch=False)  # the plain chains' proposals, found in less time
+    plain = replace(
+        bench.params, early_rejection=False, prefetch=False
+    )  # the plain chains' proposals, found in less time
     schedules = list(zip(bench.prompts[:8], *run_chains(bench.engine, bench.prompts[:8], plain, 100), strict=True))
 
     def ours(number: int) -> float:
         prompts = [bench.prompts[(number + i) % 8] for i in range(chains)]
         start = time.perf_counter()
-        answers, _ = run_chains(bench.engine, prompts, replace(PARAMS, prefetch=chains == 1), 100)
+        answers, _ = run_chains(bench.engine, prompts, replace(bench.params, prefetch=chains == 1), 100)
         return sum(a.usage.steps for a in answers) / (time.perf_counter() - start)
 
     def theirs(number: int) -> float:
@@ -117,7 +120,7 @@ def token_ratios(bench: Bench, n: int, wanted: dict[str, str]) -> list[Ratio]:
     With the tree alone a chain draws just the tokens of the plain one, some of them free: that tells the plain count.
     """
     names = ["memo tree", *(name for name in wanted if name != "memo tree")]
-    runs = {name: run_chains(bench.engine, bench.prompts, variants(PARAMS)[name], 7, n=n)[0] for name in names}
+    runs = {name: run_chains(bench.engine, bench.prompts, variants(bench.params)[name], 7, n=n)[0] for name in names}
 
     def by_prompt(counts: list[int]) -> list[int]:
         return [sum(counts[i : i + n]) for i in range(0, len(counts), n)]
@@ -147,7 +150,7 @@ def latency(bench: Bench) -> list[Ratio]:
     passes: list[float] = []
 
     def seconds(prefetch: bool, number: int) -> tuple[float, int]:
-        params = replace(PARAMS, max_tokens=128, prefetch=prefetch)
+        params = replace(bench.params, max_tokens=128, prefetch=prefetch)
         before, start = bench.engine.worker.batch.forward_passes, time.perf_counter()
         run_chains(bench.engine, [bench.prompts[number % len(bench.prompts)]], params, 300 + number)
         return time.perf_counter() - start, bench.engine.worker.batch.forward_passes - before
@@ -172,7 +175,7 @@ def memory(bench: Bench) -> list[Ratio]:
     allowed = bench.engine.worker.batch.kv_bytes + weights + 500e6
     # Long prompts take the memory that long answers would, in less time.
     prompts = [tuple((31 * i + 17 * row) % 40_000 + 100 for i in range(1800)) for row in range(32)]
-    run_chains(bench.engine, prompts, replace(PARAMS, max_tokens=248, blocks=1, steps_per_block=1), 5)
+    run_chains(bench.engine, prompts, replace(bench.params, max_tokens=248, blocks=1, steps_per_block=1), 5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
     details = {"peak_bytes": peak, "weights": weights, "kv_bytes": bench.engine.worker.batch.kv_bytes}
     return [
@@ -188,6 +191,7 @@ def main() -> None:
     parser.add_argument("figures", nargs="*", help=f"any of {', '.join(FIGURES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--max-tokens", type=int, default=PARAMS.max_tokens, help="of the chains' answers")
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--threads", type=int, default=0, help="torch threads (0: torch's own choice)")
     parser.add_argument("--kv-cache-bytes", type=int, default=2 << 30)
@@ -200,7 +204,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     engine = load_engine("transformers", EngineOptions(dtype=options.dtype, kv_cache_bytes=options.kv_cache_bytes))
     assert isinstance(engine, TransformersEngine)
-    bench = Bench(engine, options.rounds, options.prompts)
+    bench = Bench(engine, options.rounds, options.prompts, options.max_tokens)
     ratios: list[Ratio] = []
     print("| figure | median | range | wanted |\n|---|---|---|---|", flush=True)
     for name in options.figures or FIGURES:
