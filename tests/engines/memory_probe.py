@@ -18,7 +18,7 @@ from sampler.engine import EngineOptions, load_engine
 from sampler.params import PowerParams
 from tests.bench.chains import run_chains
 
-PARAMS = PowerParams(100, blocks=1, steps_per_block=1)
+WARM_UP = PowerParams(16, blocks=1, steps_per_block=1)
 
 
 def resident() -> int:
@@ -44,11 +44,11 @@ def empty_passes(model: Any) -> None:
     type(model.network).base_model = property(lambda self: forward)
 
 
-def main(bound: int, rows: int, length: int) -> None:
-    """Chains on `rows` prompts of `length` tokens under a bound on keys and values."""
+def main(bound: int, prompts: int, length: int, chains: int, tokens: int, steps: int) -> None:
+    """Chains of two blocks on prompts of `length` tokens, under a bound on keys and values."""
     torch.set_num_threads(1)
     engine: Any = load_engine("transformers", EngineOptions(dtype="bf16", kv_cache_bytes=bound))
-    run_chains(engine, [tuple(range(10, 40))], PARAMS, 5)
+    run_chains(engine, [tuple(range(10, 40))], WARM_UP, 5)
     base, peak, done = resident(), 0, threading.Event()
 
     def watch() -> None:
@@ -59,7 +59,8 @@ def main(bound: int, rows: int, length: int) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     empty_passes(engine.worker.model)
-    run_chains(engine, [tuple((31 * i + 17 * row) % 40_000 for i in range(length)) for row in range(rows)], PARAMS, 5)
+    texts = [tuple((31 * i + 17 * row) % 40_000 for i in range(length)) for row in range(prompts)]
+    run_chains(engine, texts, PowerParams(tokens, blocks=2, steps_per_block=steps), 5, n=chains)
     done.set()
     watcher.join()
     engine.worker.close()

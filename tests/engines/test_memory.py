@@ -19,9 +19,18 @@ BOUND = 256 << 20
 
 @pytest.mark.model
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_process_grows_by_the_bound_and_little_more() -> None:
-    """20 rows of 600 tokens: 276 MB of keys and values, and as much again to be kept for reuse."""
-    command = [sys.executable, "-m", "tests.engines.memory_probe", str(BOUND), "20", "500"]
+@pytest.mark.parametrize(
+    ("prompts", "length", "chains", "tokens", "steps"),
+    [
+        pytest.param(20, 500, 1, 100, 1, id="long rows"),  # 276 MB of keys and values, and as much again to be kept
+        pytest.param(12, 20, 4, 64, 4, id="prefixes that come and go beside rows that stay"),
+    ],
+)
+def test_the_process_grows_by_the_bound_and_little_more(
+    prompts: int, length: int, chains: int, tokens: int, steps: int
+) -> None:
+    words = map(str, (BOUND, prompts, length, chains, tokens, steps))
+    command = [sys.executable, "-m", "tests.engines.memory_probe", *words]
     ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     rise = json.loads(ended.stdout)["rise"]
