@@ -89,9 +89,10 @@ def test_the_real_chain_has_the_enumerated_law() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("tries", [1, 2, 3])
-def test_the_real_chain_has_the_enumerated_law_over_20000_chains(tries: int) -> None:
-    check_tries_law(Case(ENGINE, replace(PARAMS, tries=tries)), 20_000)
+def test_the_real_chain_has_the_enumerated_law_over_5000_chains(tries: int) -> None:
+    check_tries_law(Case(ENGINE, replace(PARAMS, tries=tries)), 5000)
 
 
 def test_a_gumbel_variable_has_its_law() -> None:
