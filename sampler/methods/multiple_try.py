@@ -15,10 +15,8 @@ Here the pick is a race: each of the K + 1 has a Gumbel variable G_j, drawn firs
 is below the best score known: the same winners, for a part of the tokens. The tries with the largest G_j go first.
 """
 
-import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from sampler.answer import Answer
 from sampler.chain import Chain, ChainTask, Proposed
@@ -28,6 +26,7 @@ from sampler.engine import Engine, Priority
 from sampler.errors import InvalidParams
 from sampler.events import Event
 from sampler.methods.job import Job
+from sampler.methods.parallel import together
 from sampler.methods.power_mh import run_chain
 from sampler.power import Bound, start_bound
 from sampler.rng import Kind
@@ -129,16 +128,3 @@ class Race:
 def gumbel(u: float) -> float:
     """A standard Gumbel variable from a uniform in (0, 1]; −∞ at 1."""
     return -math.log(-math.log1p(-u)) if u < 1.0 else -math.inf
-
-
-async def together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all side by side; the first failure ends the others and is raised."""
-    if len(works) == 1:
-        return await works[0]
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

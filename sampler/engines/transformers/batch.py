@@ -14,8 +14,8 @@ KEPT_HEAD = 64
 STORE_SHARE = 8
 """One part in so many of the memory for keys and values stays with the prefixes, whatever the rows want."""
 
-COPY_SHARE = 32
-"""One part in so many is left for copies under way and for freed pages that the heap has not given back yet."""
+WORK_SHARE = 10
+"""One part in so many is left for what a pass needs beside keys and values, and for copies of these under way."""
 
 
 class Batch:
@@ -23,7 +23,7 @@ class Batch:
 
     def __init__(self, model: Model, max_rows: int, kv_bytes: int) -> None:
         self.model, self.max_rows, self.kv_bytes = model, max_rows, kv_bytes
-        self._usable = kv_bytes - kv_bytes // COPY_SHARE
+        self._usable = kv_bytes - kv_bytes // WORK_SHARE
         self.prefixes = PrefixStore(self._usable, model.cache.token_bytes)
         self.rows: list[Proposal] = []
         self.staged_bytes = 0
