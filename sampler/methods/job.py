@@ -7,6 +7,7 @@ from sampler.engine import Engine, Priority
 from sampler.events import Event
 from sampler.params import PlainParams, PowerParams
 from sampler.rng import Draws, prompt_digest
+from sampler.state import ChainState, Checkpoint
 from sampler.tree import MemoTree
 
 
@@ -27,6 +28,10 @@ class Job:
     """The tree that the chains of this prompt share; a chain without one makes its own."""
     seeded: bool = True
     """Whether somebody chose the seed and expects a replay to give the same tokens."""
+    checkpoint: Checkpoint | None = None
+    """Told of each stage that a chain finishes; methods without chains have none to tell of."""
+    resume: ChainState | None = None
+    """The stage to go on from, of this same job; methods without chains begin again."""
 
     @property
     def draws(self) -> Draws:
