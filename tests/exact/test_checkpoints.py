@@ -27,7 +27,7 @@ CHAINS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform_cut", {}),
     "paper": ("entropy_cut", {"mode": "paper"}),
     "tries": ("multiple_try", {}),
-    "budget": ("entropy_cut", {"max_generated_tokens": 45}),
+    "budget": ("entropy_cut", {"max_generated_tokens": 60, "steps_per_block": 20}),
     "frozen": ("entropy_cut", {"stop_when_frozen": 9}),
 }
 
