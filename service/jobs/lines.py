@@ -191,29 +191,35 @@ class LineChecker:
             urls[line.url] = line.number
 
 
-def read_window(
-    pieces: Iterable[bytes], number: int, max_lines: int, max_bytes: int
-) -> tuple[list[tuple[int, bytes]], int, bool]:
-    """The lines of the next part of a file: (number, bytes) of each, how many bytes they took, whether it is at its end.
+class Window(NamedTuple):
+    """The next lines of a file: number and bytes of each, and where they leave it."""
 
-    `number` is the last line before; empty lines are counted and left out.
-    """
+    lines: list[tuple[int, bytes]]
+    number: int
+    """The last line seen; empty ones are counted and left out."""
+    taken: int
+    """Bytes."""
+    ended: bool
+
+
+def read_window(pieces: Iterable[bytes], number: int, max_lines: int, max_bytes: int) -> Window:
+    """The lines after line `number`, from the bytes that follow it, up to about so many lines or bytes."""
     found: list[tuple[int, bytes]] = []
     kept, taken = b"", 0
     for piece in pieces:
         kept += piece
         start = 0
         while (end := kept.find(b"\n", start)) >= 0:
-            number += 1
-            taken += end + 1 - start
+            number, taken = number + 1, taken + end + 1 - start
             _add(found, number, kept[start:end])
             start = end + 1
             if len(found) >= max_lines or taken >= max_bytes:
-                return found, taken, False
+                return Window(found, number, taken, ended=False)
         kept = kept[start:]
     if kept:
-        _add(found, number + 1, kept)
-    return found, taken + len(kept), True
+        number += 1
+        _add(found, number, kept)
+    return Window(found, number, taken + len(kept), ended=True)
 
 
 def _add(found: list[tuple[int, bytes]], number: int, raw: bytes) -> None:

@@ -26,10 +26,11 @@ def response_outcome(key: Key, custom_id: str, status: int, body: dict[str, Any]
     return Outcome(key, status < 400, json.dumps(line, allow_nan=False), usage_of(body))
 
 
-def error_line(key: Key, custom_id: str, error: dict[str, Any]) -> str:
-    """The line of a row that was never answered."""
+def error_outcome(key: Key, custom_id: str, error: dict[str, Any]) -> Outcome:
+    """The outcome of a row that was never answered."""
     named = {"code": error["code"], "message": error["message"]}
-    return json.dumps({"id": request_id(key), "custom_id": custom_id, "response": None, "error": named})
+    line = {"id": request_id(key), "custom_id": custom_id, "response": None, "error": named}
+    return Outcome(key, False, json.dumps(line), {})
 
 
 def usage_of(body: dict[str, Any]) -> dict[str, int]:

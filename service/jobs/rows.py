@@ -41,7 +41,18 @@ class Claimed:
     url: str
     body: dict[str, Any]
     failures: int
+    losses: int
     checkpoint: dict[str, Any] | None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether too many workers died on it."""
+        return self.losses >= LOSSES_LIMIT
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether a worker had begun it before."""
+        return self.checkpoint is not None or self.losses > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +130,11 @@ class Rows:
                 values = {"checkpoint": pack(saved), "losses": 0}
                 connection.execute(update(rows).where(*_of(worker, key)).values(**values))
 
-    def release(self, worker: str) -> None:
-        """Give the worker's rows back: it stops in order, or is known to be dead."""
+    def release(self, worker: str, *, died: bool) -> None:
+        """Give a worker's rows back at once: it stops in order, or is known to have died."""
         with self.database.write() as connection:
             mine = (rows.c.worker == worker, rows.c.state == "running")
-            connection.execute(update(rows).where(*mine).values(**WAITING, losses=rows.c.losses + 1))
+            connection.execute(update(rows).where(*mine).values(**WAITING, losses=rows.c.losses + int(died)))
 
     def counts(self) -> dict[str, int]:
         """Rows by state, for the metrics."""
@@ -168,8 +179,9 @@ class Rows:
                 row.custom_id,
                 row.endpoint,
                 json.loads(row.body),
-                LOST if row.losses >= LOSSES_LIMIT else row.failures,
-                unpack(row.checkpoint) if row.checkpoint is not None else ({} if row.losses else None),
+                row.failures,
+                row.losses,
+                unpack(row.checkpoint) if row.checkpoint is not None else None,
             )
             for row in found
         ]
@@ -178,7 +190,7 @@ class Rows:
         """Whose turn it was, and how many rows were begun before. Apart from the claim, which locks no batch."""
         begun: dict[str, int] = defaultdict(int)
         for row in found:
-            begun[row.key.batch_id] += row.checkpoint is not None
+            begun[row.key.batch_id] += row.was_begun
         with self.database.write() as connection:
             for batch_id in sorted(begun):
                 values = {"last_claim": db_now(), "resumed": batches.c.resumed + begun[batch_id]}
@@ -186,8 +198,6 @@ class Rows:
 
 
 WAITING: dict[str, Any] = {"state": "waiting", "worker": None, "leased_until": None}
-LOST = 1 << 30
-"""Failures of a row on which too many workers died."""
 
 
 def _of(worker: str, key: Key) -> tuple[Any, ...]:
@@ -195,7 +205,10 @@ def _of(worker: str, key: Key) -> tuple[Any, ...]:
 
 
 def share_out(waiting: Iterable[tuple[Any, ...]], running: Iterable[tuple[Any, ...]], wanted: int) -> dict[str, int]:
-    """Rows to take of each batch. `waiting`: (batch, owner, time of its last claim); `running`: (batch, owner, rows)."""
+    """Rows to take of each batch, one after another by `Turn`.
+
+    `waiting` lists (batch, owner, when a row of it was last claimed), `running` (batch, owner, rows that run now).
+    """
     of_owner: dict[str, int] = defaultdict(int)
     of_batch: dict[str, int] = defaultdict(int)
     for batch_id, owner, count in running:

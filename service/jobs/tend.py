@@ -15,8 +15,8 @@ from service.jobs.batches import OPEN, change
 from service.jobs.database import Database, db_now
 from service.jobs.files import Files, Upload
 from service.jobs.lines import Line, parse_line, problem, read_window
-from service.jobs.outcome import error_line
-from service.jobs.rows import Key, Outcome, settle
+from service.jobs.outcome import error_outcome
+from service.jobs.rows import Key, settle
 from service.jobs.tables import batches, files, results, rows
 
 WINDOW_LINES = 500
@@ -24,6 +24,7 @@ WINDOW_LINES = 500
 WINDOW_BYTES = 4 << 20
 PAGE = 500
 """Results written down at once."""
+LATE = problem("batch_expired", "the completion window ended before this request could be executed")
 
 
 class Tending:
@@ -39,7 +40,8 @@ class Tending:
         with self.database.read() as connection:
             found = connection.execute(select(batches.c.id).where(batches.c.status.in_(OPEN), mine, free)).scalars()
             waiting = list(found)
-        return any([self._tend(worker, batch_id) for batch_id in waiting])
+        done = [self._tend(worker, batch_id) for batch_id in waiting]
+        return any(done)
 
     def _tend(self, worker: str, batch_id: str) -> bool:
         free = or_(batches.c.tended_until.is_(None), batches.c.tended_until < db_now(), batches.c.tended_by == worker)
@@ -89,22 +91,17 @@ class Tending:
             batch = self._batch(connection, batch_id)
         if batch is None or batch.read_bytes >= batch.file_bytes:
             return False
-        lines, at, number = self._next(batch)
+        pieces = self.files.content.read(batch.input_file_id, batch.read_bytes)
+        window = read_window(pieces, batch.read_lines, WINDOW_LINES, WINDOW_BYTES)
+        at = batch.file_bytes if window.ended else batch.read_bytes + window.taken
+        new = [_new_row(batch_id, parse_line(number, raw)) for number, raw in window.lines]
         with self.database.write() as connection:
             change(connection, batch_id, ("validating",), "in_progress")
-            if not self._advance(connection, batch, at, number):
+            if not self._advance(connection, batch, at, window.number):
                 return False
-            if lines:
-                connection.execute(insert(rows), [_new_row(batch_id, line) for line in lines])
+            if new:
+                connection.execute(insert(rows), new)
         return True
-
-    def _next(self, batch: Row[Any]) -> tuple[list[Line], int, int]:
-        """The next lines, and where the file goes on after them: byte and line."""
-        pieces = self.files.content.read(batch.input_file_id, batch.read_bytes)
-        found, taken, ended = read_window(pieces, batch.read_lines, WINDOW_LINES, WINDOW_BYTES)
-        at = batch.file_bytes if ended else batch.read_bytes + taken
-        number = found[-1][0] if found else batch.read_lines
-        return [parse_line(number, raw) for number, raw in found], at, number
 
     def _advance(self, connection: Connection, batch: Row[Any], at: int, number: int) -> bool:
         """Note how far the file is read; False if somebody else has, or the batch has been stopped."""
@@ -125,17 +122,8 @@ class Tending:
         with self.database.write() as connection:
             query = select(rows.c.number, rows.c.custom_id).where(rows.c.batch_id == batch_id).limit(PAGE)
             left = connection.execute(query).all()
-            message = "the completion window ended before this request could be executed"
-            late = problem("batch_expired", message)
             settle(
-                connection,
-                batch_id,
-                [
-                    Outcome(
-                        Key(batch_id, row.number), False, error_line(Key(batch_id, row.number), row.custom_id, late), {}
-                    )
-                    for row in left
-                ],
+                connection, batch_id, [error_outcome(Key(batch_id, row.number), row.custom_id, LATE) for row in left]
             )
         return bool(left)
 
