@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sampler.engine import Engine, check_context
+from sampler.methods import METHODS
 from sampler.params import PlainParams, PowerParams
 from sampler.tokenizer import Tokenizer
+from service.admission import Admission, Ticket
 from service.api.power import PowerOptions, choose_method, plain_params, power_params, split_model
-from service.prompts import encode_prompts
+from service.call import Call
+from service.errors import ApiError
+from service.prompts import encode_prompts, list_prompts
 from service.settings import Settings
 
 
@@ -44,6 +48,9 @@ class Plan:
     include: frozenset[str]
     tokenizer: Tokenizer
     seeded: bool
+    call: Call
+    ticket: Ticket
+    """The request's place, taken before its prompts were encoded; whoever has the plan gives it back."""
 
     @property
     def is_power(self) -> bool:
@@ -56,11 +63,32 @@ class Plan:
         return "diagnostics" in self.include
 
 
-async def make_plan(asked: Asked, engine: Engine, settings: Settings) -> Plan:
-    """Check a request against the model and the limits; raises what the caller should hear."""
+async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission: Admission, call: Call) -> Plan:
+    """Check a request against the model and the limits, and take a place; raises what the caller should hear."""
     method = choose_method(split_model(asked.model, engine.info.model), asked.power)
     params = choose_params(method, asked, engine.info.vocabulary)
-    prompts = await encode_prompts(asked.prompt, asked.n, engine, settings)
+    given = list_prompts(asked.prompt, asked.n, settings)
+    check_deadline(params, call)
+    call.facts |= {"model": engine.info.model, "method": method}
+    ticket = admission.enter(call.key, worst_case_tokens(method, params, given, asked.n), call.priority)
+    call.at_end(ticket.release)
+    try:
+        return await _encoded(asked, method, params, given, engine, call, ticket)
+    except BaseException:
+        ticket.release()
+        raise
+
+
+async def _encoded(
+    asked: Asked,
+    method: str,
+    params: PowerParams | PlainParams,
+    given: list[str | list[int]],
+    engine: Engine,
+    call: Call,
+    ticket: Ticket,
+) -> Plan:
+    prompts = await encode_prompts(given, engine)
     for ids in prompts:
         check_context(len(ids), params.max_tokens, engine.info)
     # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
@@ -75,7 +103,22 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings) -> Plan:
         frozenset[str](asked.power.include if asked.power is not None else ()),
         engine.tokenizer,
         seeded=asked.seed is not None,
+        call=call,
+        ticket=ticket,
     )
+
+
+def worst_case_tokens(method: str, params: PowerParams | PlainParams, prompts: list[str | list[int]], n: int) -> int:
+    """What a request counts for: the tokens that its answers may draw, and its prompts by their length as given."""
+    return len(prompts) * n * METHODS[method].worst_case_tokens(params) + sum(map(len, prompts))
+
+
+def check_deadline(params: PowerParams | PlainParams, call: Call) -> None:
+    """Refuse a deadline that the server's own would come before: a client may shorten it, never lengthen."""
+    asked = params.deadline_s if isinstance(params, PowerParams) else None
+    if asked is not None and call.timeout_s is not None and asked > call.timeout_s:
+        message = f"power.deadline_s: must be at most {call.timeout_s:g} here, the server's request_timeout_s"
+        raise ApiError(422, message, param="power.deadline_s")
 
 
 def choose_params(method: str, asked: Asked, vocabulary: int) -> PowerParams | PlainParams:

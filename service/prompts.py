@@ -8,13 +8,23 @@ from service.errors import ApiError
 from service.settings import Settings
 
 
-async def encode_prompts(prompt: Any, n: int, engine: Engine, settings: Settings) -> list[tuple[int, ...]]:
-    """The ids of each prompt of a request: a text, a list of ids, or a list of either."""
+def list_prompts(prompt: Any, n: int, settings: Settings) -> list[str | list[int]]:
+    """The prompts of a request: one or several texts, or lists of ids. Refuses too many and too long ones unread."""
     several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-    given = prompt if several else [prompt]
+    given: list[str | list[int]] = prompt if several else [prompt]
+    if n > settings.max_n:
+        raise ApiError(422, f"n: must be at most {settings.max_n} on this server", param="n")
     if len(given) > settings.max_prompts or len(given) * n > settings.max_answers:
         message = f"prompt: at most {settings.max_prompts} prompts and {settings.max_answers} answers in one request"
         raise ApiError(422, message, param="prompt")
+    if max(map(len, given)) > settings.max_prompt_chars:
+        message = f"prompt: must be at most {settings.max_prompt_chars} characters or token ids long"
+        raise ApiError(422, message, param="prompt")
+    return given
+
+
+async def encode_prompts(given: list[str | list[int]], engine: Engine) -> list[tuple[int, ...]]:
+    """The ids of each prompt."""
     return [await _ids(one, engine) for one in given]
 
 

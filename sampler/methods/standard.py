@@ -12,6 +12,11 @@ from sampler.trace import empty_trace
 from sampler.watch import Watcher
 
 
+def worst_case_tokens(params: PlainParams) -> int:
+    """Tokens of one draw."""
+    return params.max_tokens
+
+
 async def standard(job: Job) -> Answer:
     """One draw at `temperature` (0: greedy), cut off at a stop string or at `max_tokens`."""
     params = job.params

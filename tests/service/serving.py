@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from sampler.engine import Engine
 from service.app import create_app
@@ -46,14 +47,23 @@ def is_ready(url: str) -> bool:
         return False
 
 
+def metric(url: str, name: str, **labels: str) -> float:
+    """A metric of a running server, summed over the labels that are not given."""
+    text = httpx.get(f"{url}/metrics", timeout=30).text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
+    return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+
 def command(*arguments: str) -> list[str]:
     """The `powercut` command line in this environment."""
     return [sys.executable, "-m", "service", *arguments]
 
 
 @contextmanager
-def serving_command(options: Sequence[str], log: Path, patience_s: float = PATIENCE_S) -> Iterator[str]:
-    """`powercut serve` as a process, from ready to a clean end by SIGTERM."""
+def serving_command(
+    options: Sequence[str], log: Path, patience_s: float = PATIENCE_S, exit_code: int = 0
+) -> Iterator[str]:
+    """`powercut serve` as a process, from ready to an end by SIGTERM: a clean one, unless told otherwise."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
@@ -69,7 +79,7 @@ def serving_command(options: Sequence[str], log: Path, patience_s: float = PATIE
             assert process.poll() is None, log.read_text()
             yield url
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_S) == 0, log.read_text()[-2000:]
+            assert process.wait(PATIENCE_S) == exit_code, log.read_text()[-2000:]
         finally:
             process.kill()
             process.wait()
