@@ -7,7 +7,8 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import completions, health, models, operation
+from service.api import batches, completions, files, health, models, operation
+from service.jobs.wiring import install_jobs
 from service.middleware import BodyLimit, Calls, UnexpectedErrors
 from service.runner import Runner
 from service.settings import Settings
@@ -22,7 +23,8 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with jobs():
+            yield
         await engine.aclose()
 
     app = FastAPI(
@@ -32,11 +34,21 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
     app.state.runner = runner = Runner(engine, settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    jobs = install_jobs(app, runner)
+    upload = (settings.max_upload_bytes + files.OVERHEAD_BYTES, settings.upload_timeout_s)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        others={"/v1/files": upload},
+    )
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
     for family in (completions, models, health):
         app.include_router(family.router)
+    for family in (files, batches):
+        app.include_router(family.router)
+        app.include_router(family.reading)
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)

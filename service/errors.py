@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from sampler import errors
+from service.jobs.unavailable import StoreFull, StoreUnavailable
 
 log = logging.getLogger("powercut")
 
@@ -31,11 +32,18 @@ TABLE: dict[type[Exception], Kind] = {
     errors.EngineDead: Kind(503, "server_error", "engine_dead"),
     errors.EngineError: Kind(500, "server_error", "engine_error"),
     errors.NumericalError: Kind(500, "server_error", "numerical_error"),
+    StoreFull: Kind(507, "server_error", "insufficient_storage"),
+    StoreUnavailable: Kind(503, "server_error", "store_unavailable"),
 }
 
 
-RETRY_AFTER_S: dict[type[Exception], int] = {errors.EngineOverloaded: 1, errors.EngineOutOfMemory: 5}
-"""Failures of an engine that may be over soon: seconds until it is worth another try."""
+RETRY_AFTER_S: dict[type[Exception], int] = {
+    errors.EngineOverloaded: 1,
+    errors.EngineOutOfMemory: 5,
+    StoreFull: 60,
+    StoreUnavailable: 5,
+}
+"""Failures that may be over soon: seconds until it is worth another try."""
 FRAMES = 12
 """Innermost calls that the log shows of an unexpected error."""
 
@@ -100,7 +108,7 @@ def headers_of(error: Exception) -> dict[str, str]:
     """Headers that an error's reply has beside the usual."""
     given = dict(getattr(error, "headers", None) or {})
     wait_s = getattr(error, "retry_after_s", None)
-    if wait_s is None and isinstance(error, errors.EngineError):
+    if wait_s is None:
         wait_s = next((RETRY_AFTER_S[kind] for kind in type(error).__mro__ if kind in RETRY_AFTER_S), None)
     return given if wait_s is None else given | {"Retry-After": str(wait_s)}
 
@@ -173,5 +181,5 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(StarletteHTTPException, http)
-    for kind in (ApiError, errors.SamplerError):
+    for kind in (ApiError, errors.SamplerError, StoreUnavailable):
         app.add_exception_handler(kind, known)

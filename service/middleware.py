@@ -3,7 +3,7 @@
 import asyncio
 import re
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -95,18 +95,21 @@ def request_id(scope: MutableMapping[str, Any]) -> str:
 class BodyLimit:
     """Counts a body's bytes as they arrive, whatever its headers say, and the seconds it takes.
 
-    Too many are 413, too slow is 408.
+    Too many are 413, too slow is 408. `others` are paths with limits of their own.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
-        self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, timeout_s: float, others: Mapping[str, tuple[int, float]] | None = None
+    ) -> None:
+        self.app, self._usual, self._others = app, (max_bytes, timeout_s), dict(others or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a counting `receive`."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + self.timeout_s
+        max_bytes, timeout_s = self._others.get(scope["path"], self._usual)
+        deadline = asyncio.get_running_loop().time() + timeout_s
         seen, whole = 0, False
 
         async def counted() -> Message:
@@ -117,17 +120,17 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise self._too_slow() from None
+                raise self._too_slow(timeout_s) from None
             seen += len(message.get("body", b""))
             whole = not message.get("more_body", False)
-            if seen > self.max_bytes:
-                raise ApiError(413, f"the body is larger than {self.max_bytes} bytes", code="body_too_large")
+            if seen > max_bytes:
+                raise ApiError(413, f"the body is larger than {max_bytes} bytes", code="body_too_large")
             return message
 
         await self.app(scope, counted, send)
 
-    def _too_slow(self) -> ApiError:
-        message = f"the body did not arrive within {self.timeout_s:g} s"
+    def _too_slow(self, timeout_s: float) -> ApiError:
+        message = f"the body did not arrive within {timeout_s:g} s"
         return ApiError(408, message, code="body_timeout", headers={"Connection": "close"})
 
 

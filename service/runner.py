@@ -138,7 +138,9 @@ class Runner:
 
     async def _answer(self, plan: Plan, prompt: int, chain: int, tree: MemoTree) -> Finished:
         events: list[Event] = []
-        follow, drawn = self.house.telemetry.follow(plan.method), 0
+        job = self._job(plan, prompt, chain, tree, events)
+        drawn = job.resume.usage["generated_tokens"] if job.resume is not None else 0
+        follow = self.house.telemetry.follow(plan.method, drawn)
 
         def emit(event: Event) -> None:
             nonlocal drawn
@@ -148,25 +150,27 @@ class Runner:
             if plan.include:
                 events.append(event)
 
-        job = Job(
+        self.house.in_flight += 1
+        try:
+            answer = await METHODS[plan.method](replace(job, emit=emit))
+        finally:
+            self.house.in_flight -= 1
+        self.house.telemetry.finished(plan.method, answer, finish_reason(answer), drawn)
+        return await written(plan, prompt * plan.n + chain, answer, events)
+
+    def _job(self, plan: Plan, prompt: int, chain: int, tree: MemoTree, events: list[Event]) -> Job:
+        """What one answer is asked of. `events` is the list that its chain's events will go to."""
+        return Job(
             self.engine,
             plan.prompts[prompt],
             plan.params,
             plan.seeds[prompt],
             chain,
             plan.logprobs,
-            emit=emit,
             priority=plan.call.priority,
             tree=tree,
             seeded=plan.seeded,
         )
-        self.house.in_flight += 1
-        try:
-            answer = await METHODS[plan.method](job)
-        finally:
-            self.house.in_flight -= 1
-        self.house.telemetry.finished(plan.method, answer, finish_reason(answer), drawn)
-        return await written(plan, prompt * plan.n + chain, answer, events)
 
 
 async def written(plan: Plan, index: int, answer: Answer, events: list[Event]) -> Finished:

@@ -61,6 +61,37 @@ class Settings(BaseSettings):
         default=0.5, gt=0, le=1, description="share of max_running_tokens that rows of batch jobs may take"
     )
 
+    data_dir: Path | None = Field(
+        default=None, description="folder of batch jobs and their files; none means the user's own data folder"
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="postgresql://USER:PASSWORD@HOST/NAME for several servers; none means SQLite"
+    )
+    file_store: Literal["disk", "database"] | None = Field(
+        default=None, description="where files are kept; none means disk with SQLite, and the database with PostgreSQL"
+    )
+    max_upload_bytes: int = Field(default=200 << 20, ge=1024, le=1 << 40, description="largest file")
+    upload_timeout_s: float = Field(
+        default=3600.0, gt=0, le=DAY_S, description="seconds that a file may take to arrive"
+    )
+    max_stored_bytes: int = Field(
+        default=4 << 30, ge=1024, le=1 << 50, description="bytes of one key's files beyond which it may send no more"
+    )
+    file_expiry_s: int = Field(
+        default=30 * 86_400, ge=1, le=1 << 31, description="seconds until a file is deleted, if its sender sets none"
+    )
+    max_batch_lines: int = Field(default=100_000, ge=1, le=10_000_000, description="most requests in one batch")
+    batch_rows: int = Field(default=32, ge=0, le=4096, description="rows of batches that run here at once; 0 runs none")
+    batch_poll_s: float = Field(
+        default=1.0, gt=0, le=3600, description="seconds between two looks for work that other servers left"
+    )
+    lease_s: float = Field(
+        default=30.0, ge=0.5, le=3600, description="seconds after which a silent server's rows are taken over"
+    )
+    checkpoint_s: float = Field(
+        default=0.2, ge=0, le=3600, description="seconds at least between two saved stages of one row"
+    )
+
     request_timeout_s: float = Field(
         default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
     )

@@ -54,6 +54,7 @@ class Telemetry:
         self.cuts = self._histogram(
             "powercut:cut_position", "cut position as a share of the trace's length", TENTHS, "method"
         )
+        self.batch_rows = self._counter("powercut:batch_rows", "rows of batches, by what became of them here", "event")
         self.rejections = self._counter("powercut:admission_rejections", "requests not let in", "reason")
         self.failures = self._counter("powercut:engine_failures", "engine calls that failed, by kind", "kind")
         self.calls = self._counter("powercut:engine_calls", "engine calls begun")
@@ -74,9 +75,12 @@ class Telemetry:
             gauge = Gauge(name, text, ["model_name"], registry=self.registry)
             gauge.labels(self._model).set_function(read)
 
-    def follow(self, method: str) -> Callable[[Event], int]:
-        """What takes one chain's events: counts its cuts and tokens, and returns the tokens drawn since the last."""
-        cuts, tokens, seen = self.cuts.labels(self._model, method), self.generation_tokens.labels(self._model), 0
+    def follow(self, method: str, drawn: int = 0) -> Callable[[Event], int]:
+        """What takes one chain's events: counts its cuts and tokens, and returns the tokens drawn since the last.
+
+        `drawn` are tokens of a resumed chain that were drawn, and counted, before.
+        """
+        cuts, tokens, seen = self.cuts.labels(self._model, method), self.generation_tokens.labels(self._model), drawn
 
         def take(event: Event) -> int:
             nonlocal seen
@@ -111,6 +115,16 @@ class Telemetry:
     def prompted(self, tokens: int) -> None:
         """The prompt tokens of a request that begins to run."""
         self.prompt_tokens.labels(self._model).inc(tokens)
+
+    def row(self, event: str) -> None:
+        """A row of a batch is `done`, has `failed`, or was `resumed` after whoever ran it had gone."""
+        self.batch_rows.labels(self._model, event).inc()
+
+    def observe_rows(self, count: Callable[[str], float]) -> None:
+        """Add the gauge of rows that wait or run, on all servers of one database together."""
+        gauge = Gauge("powercut:batch_rows_now", "rows of batches", ["model_name", "state"], registry=self.registry)
+        for state in ("waiting", "running"):
+            gauge.labels(self._model, state).set_function(lambda state=state: count(state))
 
     def refused(self, reason: str) -> None:
         """A request that was not let in."""

@@ -147,6 +147,12 @@ class Upload:
             self._checker.feed(data)
         self._writer.write(data)
 
+    def finish(self, filename: str, purpose: str, expires_s: int | None) -> dict[str, Any]:
+        """Make it last and say so; OpenAI's file object."""
+        self.keep()
+        with self._store.database.write() as connection:
+            return file_object(self.record(connection, filename, purpose, expires_s))
+
     def keep(self) -> None:
         """Make the bytes last; `record` says so."""
         self._writer.keep()

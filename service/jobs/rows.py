@@ -38,6 +38,7 @@ class Claimed:
 
     key: Key
     custom_id: str
+    owner: str
     url: str
     body: dict[str, Any]
     failures: int
@@ -165,7 +166,7 @@ class Rows:
 
     def _take(self, connection: Connection, worker: str, batch_id: str, count: int) -> list[Claimed]:
         ready = or_(rows.c.not_before.is_(None), rows.c.not_before <= db_now())
-        query = select(rows, batches.c.endpoint).join(batches, batches.c.id == rows.c.batch_id)
+        query = select(rows, batches.c.endpoint, batches.c.owner).join(batches, batches.c.id == rows.c.batch_id)
         query = query.where(rows.c.batch_id == batch_id, rows.c.state == "waiting", ready)
         query = query.order_by(rows.c.number).limit(count).with_for_update(skip_locked=True, of=rows)
         found = connection.execute(query).all()
@@ -177,6 +178,7 @@ class Rows:
             Claimed(
                 Key(batch_id, row.number),
                 row.custom_id,
+                row.owner,
                 row.endpoint,
                 json.loads(row.body),
                 row.failures,
