@@ -94,7 +94,7 @@ class Rows:
     def claim(self, worker: str, model: str, wanted: int) -> list[Claimed]:
         """Up to `wanted` rows, shared evenly among owners and then among an owner's batches."""
         with self.database.write() as connection:
-            self._reclaim(connection)
+            self._reclaim(connection, worker)
             found: list[Claimed] = []
             for batch_id, count in self._shares(connection, model, wanted).items():
                 found += self._take(connection, worker, batch_id, count)
@@ -143,8 +143,9 @@ class Rows:
             found = connection.execute(select(rows.c.state, func.count()).group_by(rows.c.state)).all()
         return {"waiting": 0, "running": 0, **{str(state): int(count) for state, count in found}}
 
-    def _reclaim(self, connection: Connection) -> None:
-        lost = (rows.c.state == "running", rows.c.leased_until < db_now())
+    def _reclaim(self, connection: Connection, worker: str) -> None:
+        """Take rows from workers that have been silent for long. Whoever asks is not: it may just have been slow."""
+        lost = (rows.c.state == "running", rows.c.leased_until < db_now(), rows.c.worker != worker)
         connection.execute(update(rows).where(*lost).values(**WAITING, losses=rows.c.losses + 1))
 
     def _shares(self, connection: Connection, model: str, wanted: int) -> dict[str, int]:

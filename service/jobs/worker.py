@@ -134,7 +134,7 @@ class Worker:
         if free > 0 and self._open():
             await self._store.call(self._store.take_over, self.id)
             for row in await self._store.call(self._store.rows.claim, self.id, self.model, free):
-                if row.key not in self._places:  # one that was ours and whose lease ran out runs still
+                if row.key not in self._places:  # taken from us and given back, it still runs here
                     self._begin(row)
         await self._wait(self._news, self._store.poll_s)
 
