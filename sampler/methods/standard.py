@@ -2,7 +2,7 @@
 
 from sampler.answer import Answer, EndedBy, PowerUsage
 from sampler.cuts import cut_law
-from sampler.engine import Request, Support
+from sampler.engine import Request, Support, check_segment
 from sampler.errors import EngineError, InvalidParams
 from sampler.methods.job import Job
 from sampler.params import PlainParams
@@ -26,23 +26,23 @@ async def standard(job: Job) -> Answer:
     start = empty_trace(rows=bool(job.logprobs))
     stops = StopMatcher(params.stop, engine.tokenizer)
     watcher = Watcher(cut_law("uniform", 0.0), start, 0, params.max_tokens, engine.info.eos_ids, stops)
-    segment = await engine.propose(
-        Request(
-            ids=job.prompt_ids,
-            max_tokens=params.max_tokens,
-            alpha=params.alpha,
-            support=Support.of(params.top_k, params.top_p),
-            key=job.draws.key(Kind.TOKEN, 0, EXTEND),
-            position=0,
-            eos_ids=engine.info.eos_ids,
-            watch=watcher,
-            affinity=job.affinity,
-            priority=job.priority,
-            keep_rows=bool(job.logprobs),
-            head=job.logprobs or 0,
-            plain=True,
-        )
+    request = Request(
+        ids=job.prompt_ids,
+        max_tokens=params.max_tokens,
+        alpha=params.alpha,
+        support=Support.of(params.top_k, params.top_p),
+        key=job.draws.key(Kind.TOKEN, 0, EXTEND),
+        position=0,
+        eos_ids=engine.info.eos_ids,
+        watch=watcher,
+        affinity=job.affinity,
+        priority=job.priority,
+        keep_rows=bool(job.logprobs),
+        head=job.logprobs or 0,
+        plain=True,
     )
+    segment = await engine.propose(request)
+    check_segment(segment, request, engine.info)
     watcher(segment.tokens[len(watcher.tokens) :])
     if watcher.end is None:
         raise EngineError(f"the engine ended a segment after {len(segment.tokens)} tokens for no reason")

