@@ -1,21 +1,25 @@
 """One request's life between plan and reply: jobs to answers, and cancelling."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from sampler.answer import Answer, PowerUsage
+from sampler.answer import Answer, EndedBy, PowerUsage
 from sampler.diagnostics import ChainDiagnostics, diagnose_chain
 from sampler.engine import Engine
 from sampler.events import Event
 from sampler.methods import METHODS
 from sampler.methods.job import Job
 from sampler.params import PowerParams
+from sampler.trace import empty_trace
 from sampler.tree import MemoTree
+from service.logprobs import Scored
 from service.plan import Asked, Plan, make_plan
+from service.progress import Piece, Progress, Told
 from service.render import answer_text, finish_reason, plain, power_report
 from service.settings import Settings
 
@@ -24,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One answer, ready to be written."""
+    """One answer, ready to be written. `rest` is the text that no `Piece` has brought yet."""
 
     index: int
     answer: Answer
@@ -32,6 +36,8 @@ class Finished:
     finish_reason: str
     power: dict[str, Any] | None
     diagnostics: ChainDiagnostics | None = None
+    scored: Scored | None = None
+    rest: str = ""
 
 
 class Runner:
@@ -45,28 +51,60 @@ class Runner:
         """Check a request against the model and the limits; raises what the caller should hear."""
         return await make_plan(asked, self.engine, self.settings)
 
-    async def run_each(self, plan: Plan) -> AsyncIterator[Finished]:
-        """Answers as they finish. Leaving the iteration, by an error or a cancel, cancels what still runs."""
+    async def follow(self, plan: Plan) -> AsyncGenerator[Finished | Piece | Told, None]:
+        """Answers as they finish, and before what they tell on the way.
+
+        Leaving the iteration, by an error or a cancel, cancels what still runs.
+        """
+        progress = Progress(plan)
         trees = [MemoTree(self.settings.memo_tree_bytes) for _ in plan.prompts]
+        scores = [asyncio.create_task(self._score(plan, prompt)) for prompt in range(len(plan.prompts))]
         tasks = [
-            asyncio.create_task(self._answer(plan, prompt, chain, tree))
+            asyncio.create_task(self._answer(plan, prompt, chain, tree, scores[prompt], progress))
             for prompt, tree in enumerate(trees)
             for chain in range(plan.n)
         ]
         try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
+            async for update in progress.updates(tasks):
+                if isinstance(update, Finished):
+                    yield replace(update, rest=progress.rest(update.index, update.text))
+                else:
+                    yield update
         finally:
-            for task in tasks:
+            for task in (*tasks, *scores):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, *scores, return_exceptions=True)
+
+    async def run_each(self, plan: Plan) -> AsyncGenerator[Finished, None]:
+        """Answers as they finish."""
+        async with aclosing(self.follow(plan)) as updates:
+            async for update in updates:
+                if isinstance(update, Finished):
+                    yield update
 
     async def run_all(self, plan: Plan) -> list[Finished]:
         """All answers, in order."""
         return sorted([done async for done in self.run_each(plan)], key=lambda done: done.index)
 
-    async def _answer(self, plan: Plan, prompt: int, chain: int, tree: MemoTree) -> Finished:
-        events: list[Event] = []
+    async def _score(self, plan: Plan, prompt: int) -> Scored | None:
+        """The prompt's own log-probabilities, if they are wanted; its first token has none."""
+        if not plan.scores_prompts:
+            return None
+        ids = plan.prompts[prompt]
+        if len(ids) < 2:
+            return Scored((), ())
+        return Scored(*await self.engine.score(ids, 1, plan.logprobs or 0))
+
+    async def _answer(
+        self, plan: Plan, prompt: int, chain: int, tree: MemoTree, scores: asyncio.Task[Scored | None], told: Progress
+    ) -> Finished:
+        index, events = prompt * plan.n + chain, list[Event]()
+
+        def emit(event: Event) -> None:
+            if plan.include:
+                events.append(event)
+            told.tell(index, event)
+
         job = Job(
             self.engine,
             plan.prompts[prompt],
@@ -74,13 +112,15 @@ class Runner:
             plan.seeds[prompt],
             chain,
             plan.logprobs,
-            emit=events.append if plan.include else None,
+            emit=emit if plan.include or plan.stream_events else None,
+            on_tokens=told.listener(index) if plan.is_live else None,
             tree=tree,
             seeded=plan.seeded,
         )
         self.in_flight += 1
         try:
-            answer = await METHODS[plan.method](job)
+            scored = await asyncio.shield(scores)
+            answer = await METHODS[plan.method](job) if plan.draws else no_answer(plan.method, job)
         finally:
             self.in_flight -= 1
         report = found = None
@@ -91,7 +131,23 @@ class Runner:
                 found = await asyncio.to_thread(diagnose_chain, events, alpha, longest)
                 report["diagnostics"] = plain(found)
         text = answer_text(answer, plan.tokenizer, plan.params.stop)
-        return Finished(prompt * plan.n + chain, answer, text, finish_reason(answer), report, found)
+        return Finished(index, answer, text, finish_reason(answer), report, found, scored)
+
+
+def no_answer(method: str, job: Job) -> Answer:
+    """The answer of no tokens, where only the prompt is scored."""
+    rows = bool(job.logprobs)
+    return Answer(
+        method,
+        job.chain,
+        job.seed,
+        empty_trace(rows=rows),
+        EndedBy.COMPLETED,
+        stage=1,
+        stages=1,
+        steps_planned=0,
+        usage=PowerUsage(),
+    )
 
 
 def total_usage(finished: list[Finished]) -> PowerUsage:

@@ -39,17 +39,18 @@ class Method:
 
 PLAIN = frozenset({"temperature", "top_p", "top_k"})
 DRAWS = frozenset({"alpha", "top_k", "memo_tree", "deadline_s", "max_generated_tokens"})
-CHAIN = DRAWS | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
+TOLD = DRAWS | {"stream_events"}
+CHAIN = TOLD | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
 
-PARTICLES = DRAWS | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
-CANDIDATES = DRAWS | {"blocks", "candidates", "rollouts", "rollout_tokens"}
+PARTICLES = TOLD | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
+CANDIDATES = TOLD | {"blocks", "candidates", "rollouts", "rollout_tokens"}
 
 METHODS: dict[str, Method] = {
     **{f"{cut}_cut": Method(partial(power_mh, cut=cut), CHAIN | law.fields, "p^α") for cut, law in CUTS.items()},
     "multiple_try": Method(multiple_try, CHAIN - {"mode"} | {"cut_power", "tries"}, "p^α"),
     "standard": Method(standard, PLAIN, "p at a temperature, token by token"),
     "low_temperature": Method(low_temperature, DRAWS, "q: p at temperature 1/α, token by token"),
-    "best_of_n": Method(best_of_n, DRAWS | {"samples"}, "the best of n draws from q"),
+    "best_of_n": Method(best_of_n, TOLD | {"samples"}, "the best of n draws from q"),
     "smc": Method(smc, PARTICLES, "p^α in the limit of many particles"),
     "tmc": Method(tmc, CANDIDATES, "p^α in the limit of many candidates"),
 }
