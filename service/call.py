@@ -15,7 +15,7 @@ from service.keys import ANONYMOUS
 
 
 @dataclass(slots=True)
-class Progress:
+class Reached:
     """How far a request's answers have come, over all of them."""
 
     answers: int = 0
@@ -59,7 +59,7 @@ class Call:
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     arrived: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     began: float = field(default_factory=time.time)
-    progress: Progress = field(default_factory=Progress)
+    reached: Reached = field(default_factory=Reached)
     facts: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
     """What its log line says beside the usual."""
     is_cut: bool = False

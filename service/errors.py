@@ -25,6 +25,7 @@ class Kind(NamedTuple):
 
 TABLE: dict[type[Exception], Kind] = {
     errors.ContextExceeded: Kind(400, "invalid_request_error", "context_length_exceeded"),
+    errors.NoChatTemplate: Kind(400, "invalid_request_error", "no_chat_template"),
     errors.InvalidParams: Kind(422, "invalid_request_error", "invalid_value"),
     errors.EngineOverloaded: Kind(429, "rate_limit_error", "engine_overloaded"),
     errors.EngineOutOfMemory: Kind(503, "server_error", "out_of_memory"),
