@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from sampler.answer import Answer
 from sampler.engine import Priority
 from sampler.events import Event, Kept, Stepped
 from service.keys import ANONYMOUS
@@ -24,6 +25,8 @@ class Reached:
     stages: int = 0
     steps: int = 0
     generated_tokens: int = 0
+    answer_tokens: int = 0
+    prompt_tokens: int = 0
     waited_s: float | None = None
     """Seconds until the request was let run; None while it waits."""
 
@@ -32,6 +35,12 @@ class Reached:
         self.stage, self.stages = max(self.stage, event.stage), event.stages
         self.steps += isinstance(event, Stepped | Kept)
         self.generated_tokens += new_tokens
+
+    def end(self, answer: Answer, seen_tokens: int) -> None:
+        """Take an answer, of whose tokens its chain's events told so many."""
+        self.finished += 1
+        self.answer_tokens += len(answer.trace)
+        self.generated_tokens += max(0, answer.usage.generated_tokens - seen_tokens)
 
     def report(self) -> dict[str, Any]:
         """What an error says of work that was cut off."""
@@ -43,6 +52,17 @@ class Reached:
             "stages": self.stages,
             "steps": self.steps,
             "generated_tokens": self.generated_tokens,
+        }
+
+    def cost(self) -> dict[str, Any]:
+        """What a log line says of the work."""
+        return {
+            "waited_s": None if self.waited_s is None else round(self.waited_s, 6),
+            "answers": self.finished,
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "generated_tokens": self.generated_tokens,
+            "steps": self.steps,
         }
 
 

@@ -15,7 +15,7 @@ from service.errors import ApiError
 T = TypeVar("T")
 
 GRACE_S = 30.0
-"""Seconds after a client's own deadline until its chains must have stopped: long, since only a stuck engine needs it."""
+"""Seconds after a client's own deadline until its chains must have stopped. Long: only a stuck engine needs it."""
 CUT_RETRY_S = 5
 
 

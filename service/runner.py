@@ -81,11 +81,8 @@ class Runner:
             progress = Progress(plan, patience)
             answers = self._start(with_time_left(plan, patience), progress, tasks)
             async for update in progress.updates(answers):
-                if isinstance(update, Finished):
-                    plan.call.reached.finished += 1
-                    yield replace(update, rest=progress.rest(update.index, update.text))
-                else:
-                    yield update
+                done = isinstance(update, Finished)
+                yield replace(update, rest=progress.rest(update.index, update.text)) if done else update
         finally:
             await end_all(tasks)
             plan.ticket.release()
@@ -109,7 +106,8 @@ class Runner:
             return False
         waited_s = plan.call.reached.waited_s = plan.call.elapsed_s
         self.house.telemetry.waited(waited_s)
-        self.house.telemetry.prompted(sum(map(len, plan.prompts)))
+        plan.call.reached.prompt_tokens = sum(map(len, plan.prompts))
+        self.house.telemetry.prompted(plan.call.reached.prompt_tokens)
         return True
 
     async def _late(self, plan: Plan, index: int) -> Finished:
@@ -181,6 +179,7 @@ class Runner:
             self.house.in_flight -= 1
         done = await written(plan, index, answer, events, scored)
         self.house.telemetry.finished(plan.method, answer, done.finish_reason, drawn)
+        plan.call.reached.end(answer, drawn)
         return done
 
 
