@@ -9,13 +9,14 @@ from typing import Any
 
 from starlette.requests import Request
 
+from sampler.answer import Answer
 from sampler.engine import Priority
 from sampler.events import Event, Kept, Stepped
 from service.keys import ANONYMOUS
 
 
 @dataclass(slots=True)
-class Progress:
+class Reached:
     """How far a request's answers have come, over all of them."""
 
     answers: int = 0
@@ -24,6 +25,8 @@ class Progress:
     stages: int = 0
     steps: int = 0
     generated_tokens: int = 0
+    answer_tokens: int = 0
+    prompt_tokens: int = 0
     waited_s: float | None = None
     """Seconds until the request was let run; None while it waits."""
 
@@ -32,6 +35,12 @@ class Progress:
         self.stage, self.stages = max(self.stage, event.stage), event.stages
         self.steps += isinstance(event, Stepped | Kept)
         self.generated_tokens += new_tokens
+
+    def end(self, answer: Answer, seen_tokens: int) -> None:
+        """Take an answer, of whose tokens its chain's events told so many."""
+        self.finished += 1
+        self.answer_tokens += len(answer.trace)
+        self.generated_tokens += max(0, answer.usage.generated_tokens - seen_tokens)
 
     def report(self) -> dict[str, Any]:
         """What an error says of work that was cut off."""
@@ -43,6 +52,17 @@ class Progress:
             "stages": self.stages,
             "steps": self.steps,
             "generated_tokens": self.generated_tokens,
+        }
+
+    def cost(self) -> dict[str, Any]:
+        """What a log line says of the work."""
+        return {
+            "waited_s": None if self.waited_s is None else round(self.waited_s, 6),
+            "answers": self.finished,
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "generated_tokens": self.generated_tokens,
+            "steps": self.steps,
         }
 
 
@@ -59,7 +79,7 @@ class Call:
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     arrived: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     began: float = field(default_factory=time.time)
-    progress: Progress = field(default_factory=Progress)
+    reached: Reached = field(default_factory=Reached)
     facts: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
     """What its log line says beside the usual."""
     is_cut: bool = False

@@ -26,6 +26,7 @@ class Kind(NamedTuple):
 
 TABLE: dict[type[Exception], Kind] = {
     errors.ContextExceeded: Kind(400, "invalid_request_error", "context_length_exceeded"),
+    errors.NoChatTemplate: Kind(400, "invalid_request_error", "no_chat_template"),
     errors.InvalidParams: Kind(422, "invalid_request_error", "invalid_value"),
     errors.EngineOverloaded: Kind(429, "rate_limit_error", "engine_overloaded"),
     errors.EngineOutOfMemory: Kind(503, "server_error", "out_of_memory"),
@@ -115,8 +116,9 @@ def headers_of(error: Exception) -> dict[str, str]:
 
 def where(error: BaseException) -> dict[str, Any]:
     """Type and place of an error, without its message: that could hold a prompt."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {"type": type(error).__name__, "at": [f"{f.filename}:{f.lineno} {f.name}" for f in frames[-FRAMES:]]}
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    at = [f"{code.co_filename}:{line} {code.co_qualname}" for code, line in frames[-FRAMES:]]
+    return {"type": type(error).__name__, "at": at}
 
 
 def describe_validation(found: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:

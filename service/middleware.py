@@ -61,6 +61,7 @@ class Calls:
             "whole": sent.whole,
             "seconds": seconds,
             **call.facts,
+            **(call.reached.cost() if is_work else {}),
         }
         quiet = route in {"/livez", "/readyz", "/metrics"} and status < 400
         (LOGGER.debug if quiet else LOGGER.info)("request", extra={"request": line})

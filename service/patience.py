@@ -14,8 +14,8 @@ from service.errors import ApiError
 
 T = TypeVar("T")
 
-GRACE_S = 5.0
-"""Seconds after a client's own deadline until its chains must have stopped."""
+GRACE_S = 30.0
+"""Seconds after a client's own deadline until its chains must have stopped. Long: only a stuck engine needs it."""
 CUT_RETRY_S = 5
 
 
@@ -71,7 +71,7 @@ class Patience:
 
 def timed_out(call: Call, limit_s: float) -> ApiError:
     """504 with what was reached."""
-    reached = call.progress.report()
+    reached = call.reached.report()
     message = f"not done within {limit_s:g} s of arrival ({reached['state']}); power.deadline_s asks for what there is"
     return ApiError(504, message, code="timeout", kind="server_error", reached=reached)
 
@@ -79,5 +79,5 @@ def timed_out(call: Call, limit_s: float) -> ApiError:
 def cut_off(call: Call) -> ApiError:
     """503 with what was reached."""
     message = "the server stops, and this request took too long to finish before"
-    reached = call.progress.report()
+    reached = call.reached.report()
     return ApiError(503, message, code="shutting_down", retry_after_s=CUT_RETRY_S, reached=reached)

@@ -1,44 +1,33 @@
 """One request's life between plan and reply: its turn, jobs to answers, deadlines, and cancelling."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from sampler.answer import Answer, EndedBy, PowerUsage
-from sampler.diagnostics import ChainDiagnostics, diagnose_chain
+from sampler.answer import EndedBy
 from sampler.engine import Engine
 from sampler.events import Event
 from sampler.methods import METHODS
 from sampler.methods.job import Job
 from sampler.params import LIMITS, PowerParams
-from sampler.trace import empty_trace
 from sampler.tree import MemoTree
 from service.call import Call, call_of
+from service.finished import Finished, without_tokens, written
 from service.house import House
+from service.logprobs import Scored
 from service.patience import GRACE_S, Patience, timed_out
 from service.plan import Asked, Plan, make_plan
-from service.render import answer_text, finish_reason, plain, power_report
+from service.progress import Piece, Progress, Told
 from service.settings import Settings
 
 T = TypeVar("T")
 
 STOPPING_S = 5.0
 """Seconds that cancelled work gets to end before nobody waits for it any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One answer, ready to be written."""
-
-    index: int
-    answer: Answer
-    text: str
-    finish_reason: str
-    power: dict[str, Any] | None
-    diagnostics: ChainDiagnostics | None = None
 
 
 class Runner:
@@ -72,29 +61,38 @@ class Runner:
     async def plan(self, asked: Asked) -> Plan:
         """Check a request against the model and the limits; raises what the caller should hear.
 
-        The plan holds a place, which `run_each` gives back.
+        The plan holds a place, which `follow` gives back.
         """
         return await make_plan(asked, self.engine, self.settings, self.house.admission, self._call or Call())
 
-    async def run_each(self, plan: Plan) -> AsyncIterator[Finished]:
-        """Answers as they finish. Leaving the iteration, by an error or a cancel, cancels what still runs."""
+    async def follow(self, plan: Plan) -> AsyncGenerator[Finished | Piece | Told, None]:
+        """Answers as they finish, and before what they tell on the way.
+
+        Leaving the iteration, by an error or a cancel, cancels what still runs.
+        """
         patience = Patience(plan.call, plan.params.deadline_s if isinstance(plan.params, PowerParams) else None)
-        plan.call.progress.answers = len(plan.prompts) * plan.n
-        tasks: list[asyncio.Task[Finished]] = []
+        plan.call.reached.answers = len(plan.prompts) * plan.n
+        tasks: list[asyncio.Task[Any]] = []
         try:
             if not await self._turn(plan, patience):
-                for index in range(plan.call.progress.answers):
-                    yield await written(plan, index, nothing_drawn(plan, index), [])
+                for index in range(plan.call.reached.answers):
+                    yield await self._late(plan, index)
                 return
-            ready = asyncio.Queue[asyncio.Task[Finished]]()
-            tasks += self._start(plan, patience, ready)
-            for _ in tasks:
-                task = await patience.wait(ready.get())
-                plan.call.progress.finished += 1
-                yield task.result()
+            progress = Progress(plan, patience)
+            answers = self._start(with_time_left(plan, patience), progress, tasks)
+            async for update in progress.updates(answers):
+                done = isinstance(update, Finished)
+                yield replace(update, rest=progress.rest(update.index, update.text)) if done else update
         finally:
             await end_all(tasks)
             plan.ticket.release()
+
+    async def run_each(self, plan: Plan) -> AsyncGenerator[Finished, None]:
+        """Answers as they finish."""
+        async with aclosing(self.follow(plan)) as updates:
+            async for update in updates:
+                if isinstance(update, Finished):
+                    yield update
 
     async def run_all(self, plan: Plan) -> list[Finished]:
         """All answers, in order."""
@@ -106,57 +104,73 @@ class Runner:
             await patience.wait(plan.ticket.granted(), patience.soft)
         except TimeoutError:
             return False
-        waited_s = plan.call.progress.waited_s = plan.call.elapsed_s
+        waited_s = plan.call.reached.waited_s = plan.call.elapsed_s
         self.house.telemetry.waited(waited_s)
-        self.house.telemetry.prompted(sum(map(len, plan.prompts)))
+        plan.call.reached.prompt_tokens = sum(map(len, plan.prompts))
+        self.house.telemetry.prompted(plan.call.reached.prompt_tokens)
         return True
 
+    async def _late(self, plan: Plan, index: int) -> Finished:
+        """The answer to a request whose turn came too late: nothing, and it says so."""
+        done = await written(plan, index, without_tokens(plan, index, EndedBy.DEADLINE), [], None)
+        self.house.telemetry.finished(plan.method, done.answer, done.finish_reason, 0)
+        return replace(done, rest=done.text)
+
     def _start(
-        self, plan: Plan, patience: Patience, ready: "asyncio.Queue[asyncio.Task[Finished]]"
+        self, plan: Plan, progress: Progress, tasks: list["asyncio.Task[Any]"]
     ) -> list["asyncio.Task[Finished]"]:
-        """Start all answers. The last to end gives the place back, though its reader be slow."""
-        if (left_s := patience.soft_left_s) is not None and isinstance(plan.params, PowerParams):
-            plan = replace(plan, params=replace(plan.params, deadline_s=max(LIMITS["deadline_s"][0], left_s)))
+        """Start all answers, and put all that was started into `tasks`.
+
+        The last answer to end gives the place back, though its reader be slow.
+        """
         trees = [MemoTree(self.settings.memo_tree_bytes) for _ in plan.prompts]
-        left = plan.call.progress.answers
-
-        def end(task: "asyncio.Task[Finished]") -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                plan.ticket.release()
-            ready.put_nowait(task)
-
-        tasks = [
-            asyncio.create_task(self._answer(plan, prompt, chain, tree))
+        scores = [asyncio.create_task(self._score(plan, prompt)) for prompt in range(len(plan.prompts))]
+        answers = [
+            asyncio.create_task(self._answer(plan, prompt, chain, tree, scores[prompt], progress))
             for prompt, tree in enumerate(trees)
             for chain in range(plan.n)
         ]
-        for task in tasks:
-            task.add_done_callback(end)
-        return tasks
+        tasks += [*answers, *scores]
+        when_all_are_done(answers, plan.ticket.release)
+        return answers
 
-    async def _answer(self, plan: Plan, prompt: int, chain: int, tree: MemoTree) -> Finished:
-        events: list[Event] = []
+    async def _score(self, plan: Plan, prompt: int) -> Scored | None:
+        """The prompt's own log-probabilities, if they are wanted; its first token has none."""
+        if not plan.scores_prompts:
+            return None
+        ids = plan.prompts[prompt]
+        if len(ids) < 2:
+            return Scored((), ())
+        return Scored(*await self.engine.score(ids, 1, plan.logprobs or 0))
+
+    async def _answer(
+        self, plan: Plan, prompt: int, chain: int, tree: MemoTree, scores: asyncio.Task[Scored | None], told: Progress
+    ) -> Finished:
+        index, events = prompt * plan.n + chain, list[Event]()
         job = self._job(plan, prompt, chain, tree, events)
         drawn = job.resume.usage["generated_tokens"] if job.resume is not None else 0
-        follow = self.house.telemetry.follow(plan.method, drawn)
+        count = self.house.telemetry.follow(plan.method, drawn)
 
         def emit(event: Event) -> None:
             nonlocal drawn
-            new = follow(event)
+            new = count(event)
             drawn += new
-            plan.call.progress.see(event, new)
+            plan.call.reached.see(event, new)
             if plan.include:
                 events.append(event)
+            told.tell(index, event)
 
+        job = replace(job, emit=emit, on_tokens=told.listener(index) if plan.is_live else None)
         self.house.in_flight += 1
         try:
-            answer = await METHODS[plan.method](replace(job, emit=emit))
+            scored = await asyncio.shield(scores)
+            answer = await METHODS[plan.method](job) if plan.draws else without_tokens(plan, index, EndedBy.COMPLETED)
         finally:
             self.house.in_flight -= 1
-        self.house.telemetry.finished(plan.method, answer, finish_reason(answer), drawn)
-        return await written(plan, prompt * plan.n + chain, answer, events)
+        done = await written(plan, index, answer, events, scored)
+        self.house.telemetry.finished(plan.method, answer, done.finish_reason, drawn)
+        plan.call.reached.end(answer, drawn)
+        return done
 
     def _job(self, plan: Plan, prompt: int, chain: int, tree: MemoTree, events: list[Event]) -> Job:
         """What one answer is asked of. `events` is the list that its chain's events will go to."""
@@ -173,26 +187,26 @@ class Runner:
         )
 
 
-async def written(plan: Plan, index: int, answer: Answer, events: list[Event]) -> Finished:
-    """An answer with its text and its reports."""
-    report = found = None
-    if isinstance(plan.params, PowerParams):
-        report = power_report(answer, plan.params.mode, events if "chain" in plan.include else None)
-        if plan.wants_diagnostics:
-            alpha, longest = plan.params.alpha, plan.params.max_tokens
-            found = await asyncio.to_thread(diagnose_chain, events, alpha, longest)
-            report["diagnostics"] = plain(found)
-    text = answer_text(answer, plan.tokenizer, plan.params.stop)
-    return Finished(index, answer, text, finish_reason(answer), report, found)
+def with_time_left(plan: Plan, patience: Patience) -> Plan:
+    """The plan with what is left of the client's deadline, which counts from the request's arrival."""
+    left_s = patience.soft_left_s
+    if left_s is None or not isinstance(plan.params, PowerParams):
+        return plan
+    return replace(plan, params=replace(plan.params, deadline_s=max(LIMITS["deadline_s"][0], left_s)))
 
 
-def nothing_drawn(plan: Plan, index: int) -> Answer:
-    """The answer of a chain whose deadline passed before its turn came."""
-    assert isinstance(plan.params, PowerParams)
-    prompt, chain = divmod(index, plan.n)
-    trace = empty_trace(rows=bool(plan.logprobs))
-    stages, steps = len(plan.params.horizons), plan.params.planned_steps
-    return Answer(plan.method, chain, plan.seeds[prompt], trace, EndedBy.DEADLINE, 0, stages, steps, PowerUsage())
+def when_all_are_done(tasks: Sequence["asyncio.Task[Any]"], then: Callable[[], None]) -> None:
+    """Call `then` once the last task has ended, however."""
+    left = len(tasks)
+
+    def end(task: "asyncio.Task[Any]") -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            then()
+
+    for task in tasks:
+        task.add_done_callback(end)
 
 
 async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:
@@ -201,11 +215,6 @@ async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait({asyncio.gather(*tasks, return_exceptions=True)}, timeout=STOPPING_S)
-
-
-def total_usage(finished: list[Finished]) -> PowerUsage:
-    """The usage of all answers together."""
-    return sum((done.answer.usage for done in finished), PowerUsage())
 
 
 def runner_of(request: Request) -> Runner:
@@ -219,7 +228,7 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T 
     Raises 504 if the work has missed its own deadline by far, whatever it was busy with.
     """
     call = call_of(request)
-    left_s = None if call.timeout_s is None else call.timeout_s + 2 * GRACE_S - call.elapsed_s
+    left_s = None if call.timeout_s is None else call.timeout_s + GRACE_S + STOPPING_S - call.elapsed_s
     running = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnected(request))
     try:

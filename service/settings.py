@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     max_answers: int = Field(default=256, ge=1, le=1 << 16, description="most answers in one request: prompts times n")
 
     max_running_tokens: int = Field(
-        default=1 << 26, ge=1, le=1 << 48, description="tokens that all running requests together may draw at worst"
+        default=1 << 27, ge=1, le=1 << 48, description="tokens that all running requests together may draw at worst"
     )
     max_running_requests: int = Field(default=256, ge=1, le=1 << 20, description="requests that run at once")
     max_running_requests_per_key: int = Field(

@@ -35,10 +35,11 @@ class Method:
 
 PLAIN = frozenset({"temperature", "top_p", "top_k"})
 DRAWS = frozenset({"alpha", "top_k", "memo_tree", "deadline_s", "max_generated_tokens"})
-CHAIN = DRAWS | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
+TOLD = DRAWS | {"stream_events"}
+CHAIN = TOLD | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
 
-PARTICLES = DRAWS | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
-CANDIDATES = DRAWS | {"blocks", "candidates", "rollouts", "rollout_tokens"}
+PARTICLES = TOLD | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
+CANDIDATES = TOLD | {"blocks", "candidates", "rollouts", "rollout_tokens"}
 
 METHODS: dict[str, Method] = {
     **{
@@ -56,7 +57,7 @@ METHODS: dict[str, Method] = {
         "q: p at temperature 1/α, token by token",
     ),
     "best_of_n": Method(
-        best_of_n.best_of_n, best_of_n.worst_case_tokens, DRAWS | {"samples"}, "the best of n draws from q"
+        best_of_n.best_of_n, best_of_n.worst_case_tokens, TOLD | {"samples"}, "the best of n draws from q"
     ),
     "smc": Method(smc.smc, smc.worst_case_tokens, PARTICLES, "p^α in the limit of many particles"),
     "tmc": Method(tmc.tmc, tmc.worst_case_tokens, CANDIDATES, "p^α in the limit of many candidates"),

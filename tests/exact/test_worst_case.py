@@ -41,7 +41,7 @@ def answer(method: str, params: PowerParams | PlainParams, seed: int, end_mass: 
 def test_no_answer_costs_more_than_its_worst_case(method: str, variant: str) -> None:
     params = VARIANTS[variant]
     limit = METHODS[method].worst_case_tokens(params)
-    for seed in range(4):
+    for seed in range(2):
         for end_mass in (0.0, 0.05, 0.4):
             usage = answer(method, params, seed, end_mass).usage
             assert usage.generated_tokens - usage.prefetched_tokens <= limit
