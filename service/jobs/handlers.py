@@ -15,7 +15,7 @@ from sampler.events import Event
 from sampler.methods.job import Job
 from sampler.state import ChainState
 from sampler.tree import MemoTree
-from service.api.requests import CompletionRequest
+from service.api.requests import ChatRequest, CompletionRequest
 from service.call import Call
 from service.complete import complete
 from service.errors import ApiError, describe_validation
@@ -80,11 +80,19 @@ class RowRunner(Runner):
         return replace(job, checkpoint=checkpoint, resume=before.state)
 
 
-def completion_rows(runner: Runner) -> RowHandler:
-    """Rows of /v1/completions."""
+def generated_rows(runner: Runner) -> dict[str, RowHandler]:
+    """The rows that the engine answers."""
+    return {
+        "/v1/completions": rows_of(runner, CompletionRequest),
+        "/v1/chat/completions": rows_of(runner, ChatRequest),
+    }
+
+
+def rows_of(runner: Runner, schema: type[CompletionRequest] | type[ChatRequest]) -> RowHandler:
+    """Rows with bodies of one schema."""
 
     async def answer(body: dict[str, Any], context: RowContext) -> dict[str, Any]:
-        asked = validated(CompletionRequest, body)
+        asked = validated(schema, body)
         refuse_streams(asked.stream)
         row = RowRunner(runner, context)
         try:

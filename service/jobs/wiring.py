@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 from fastapi import FastAPI
 
-from service.jobs.handlers import RowHandler, completion_rows
+from service.jobs.handlers import generated_rows
 from service.jobs.store import Store
 from service.jobs.unavailable import StoreUnavailable
 from service.jobs.worker import Worker
@@ -26,7 +26,7 @@ def install_jobs(app: FastAPI, runner: Runner) -> Callable[[], AbstractAsyncCont
     """
     house = runner.house
     store = Store(house.settings)
-    handlers: dict[str, RowHandler] = {"/v1/completions": completion_rows(runner)}
+    handlers = generated_rows(runner)
     app.state.store, app.state.row_handlers = store, handlers
     model, telemetry = runner.engine.info.model, house.telemetry
 
