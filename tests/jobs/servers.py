@@ -66,11 +66,11 @@ class ServerProcess:
             self._process = None
 
     @contextmanager
-    def running(self) -> Iterator[str]:
+    def running(self, patience_s: float = 60.0) -> Iterator[str]:
         """From ready to killed."""
         self.start()
         try:
-            self.wait()
+            self.wait(patience_s)
             yield self.url
         finally:
             self.kill()

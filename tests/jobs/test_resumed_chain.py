@@ -44,7 +44,7 @@ def run(
     """
     server = ServerProcess(options, log)
     lives: list[float] = []
-    with server.running() as url:
+    with server.running(280) as url:
         row = {"custom_id": "one", "method": "POST", "url": "/v1/completions", "body": {"seed": 5, **body}}
         batch = submit(url, [row])
         for tokens in kills:
