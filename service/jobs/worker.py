@@ -74,9 +74,9 @@ class Worker:
         self._again: list[Again] = []
         self._news, self._dirty, self._due = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
-        self._troubled = False
+        self._troubled = self._unsure = False
         self.counted: dict[str, int] = {}
-        """Rows by state when last looked at."""
+        """Rows by state when last looked at. `_unsure`: a claim failed, and may have taken rows nevertheless."""
 
     def start(self) -> None:
         """Begin."""
@@ -130,10 +130,16 @@ class Worker:
         event.clear()
 
     async def _claim(self) -> None:
+        if self._unsure:
+            await self._store.call(self._store.rows.give_back, self.id, frozenset(self._places))
+            self._unsure = False
         free = self._store.places - len(self._places)
         if free > 0 and self._open():
             await self._store.call(self._store.take_over, self.id)
-            for row in await self._store.call(self._store.rows.claim, self.id, self.model, free):
+            self._unsure = True
+            claimed = await self._store.call(self._store.rows.claim, self.id, self.model, free)
+            self._unsure = False
+            for row in claimed:
                 if row.key not in self._places:  # taken from us and given back, it still runs here
                     self._begin(row)
         await self._wait(self._news, self._store.poll_s)
