@@ -7,10 +7,14 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import completions, health, models
+from service.api import completions, health, models, tokenize
+from service.api.models import model_names
+from service.api.replies import ERRORS
 from service.middleware import BodyLimit, UnexpectedErrors
+from service.openapi import publish_models
 from service.runner import Runner
 from service.settings import Settings
+from service.version import VERSION
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
@@ -22,11 +26,18 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         yield
         await engine.aclose()
 
-    app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
+    app = FastAPI(
+        title="powercut",
+        description="Draws from a base model's power distribution",
+        version=VERSION,
+        lifespan=lifespan,
+        responses=ERRORS,
+    )
     app.state.runner = Runner(engine, settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(UnexpectedErrors)
-    for family in (completions, models, health):
+    for family in (completions, models, tokenize, health):
         app.include_router(family.router)
     errors.install(app)
+    publish_models(app, model_names(engine.info.model))
     return app
