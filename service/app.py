@@ -11,7 +11,7 @@ from service.api import completions, health, models, tokenize
 from service.api.models import model_names
 from service.api.replies import ERRORS
 from service.middleware import BodyLimit, UnexpectedErrors
-from service.openapi import publish_models
+from service.openapi import publish
 from service.runner import Runner
 from service.settings import Settings
 from service.version import VERSION
@@ -39,5 +39,5 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     for family in (completions, models, tokenize, health):
         app.include_router(family.router)
     errors.install(app)
-    publish_models(app, model_names(engine.info.model))
+    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
     return app

@@ -39,8 +39,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 """Every route may answer with these."""
 
+EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "description": "a chunk as JSON, an error as JSON, or [DONE]"}},
+}
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The reply, or its chunks"}
+    200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "The reply, or its chunks"}
 }
 
 
