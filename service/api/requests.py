@@ -147,8 +147,11 @@ class ChatRequest(GenerationRequest):
     metadata: Annotated[Any, Only(({},))] = None
     modalities: Annotated[Any, Only((["text"],))] = None
     parallel_tool_calls: Annotated[Any, Only((True, False))] = None
+    moderation: Annotated[Any, Only()] = None
     prediction: Annotated[Any, Only()] = None
     prompt_cache_key: Annotated[Any, Only()] = None
+    prompt_cache_options: Annotated[Any, Only()] = None
+    prompt_cache_retention: Annotated[Any, Only()] = None
     reasoning_effort: Annotated[Any, Only(("none",))] = None
     response_format: Annotated[Any, Only(({"type": "text"},))] = None
     safety_identifier: Annotated[Any, Only()] = None
