@@ -12,6 +12,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=4 << 20, ge=1024, description="largest request body, counted as it arrives")
     max_prompts: int = Field(default=64, ge=1, description="most prompts in one request")
     max_answers: int = Field(default=256, ge=1, description="most answers in one request: prompts times n")
+    max_chain_tokens: int = Field(
+        default=4 << 20, ge=0, description="most tokens of proposals that a reply with power.include chain may list"
+    )
     memo_tree_bytes: int = Field(default=256 << 20, ge=0, description="rows remembered for one prompt of a request")
     keepalive_s: float = Field(
         default=5.0, gt=0, description="seconds between comments on a stream that has nothing to say"
