@@ -70,6 +70,7 @@ def test_the_prompts_logprobs_are_the_models_own(http: httpx.Client, power: dict
         assert "".join(found["tokens"]).removesuffix("<eos>") == choice["text"]
 
 
+@pytest.mark.table
 def test_the_answers_part_is_the_same_as_without_echo(http: httpx.Client) -> None:
     ids, power = [0, 1, 0], {"alpha": 2.0} | POWER
     for echoed, alone in zip(
