@@ -119,13 +119,13 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission:
     ticket = admission.enter(call.key, worst_case_tokens(method, params, asked), call.priority)
     call.at_end(ticket.release)
     try:
-        return await _encoded(asked, method, engine, call, ticket)
+        return await _encoded(asked, method, engine, settings, call, ticket)
     except BaseException:
         ticket.release()
         raise
 
 
-async def _encoded(asked: Asked, method: str, engine: Engine, call: Call, ticket: Ticket) -> Plan:
+async def _encoded(asked: Asked, method: str, engine: Engine, settings: Settings, call: Call, ticket: Ticket) -> Plan:
     prompts = await encode_prompts(asked.asks, engine)
     max_tokens = room_left(prompts, engine.info) if asked.max_tokens is None else asked.max_tokens
     for ids in prompts:
