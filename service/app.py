@@ -7,11 +7,15 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import batches, completions, files, health, models, operation
+from service.api import batches, completions, files, health, models, operation, tokenize
+from service.api.models import model_names
+from service.api.replies import ERRORS
 from service.jobs.wiring import install_jobs
 from service.middleware import BodyLimit, Calls, UnexpectedErrors
+from service.openapi import publish
 from service.runner import Runner
 from service.settings import Settings
+from service.version import VERSION
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
@@ -30,7 +34,9 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="powercut",
         description="Draws from a base model's power distribution",
+        version=VERSION,
         lifespan=lifespan,
+        responses=ERRORS,
         openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
     app.state.runner = runner = Runner(engine, settings)
@@ -44,12 +50,12 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
-    for family in (completions, models, health):
+    for family in (completions, models, tokenize, health, files, batches):
         app.include_router(family.router)
     for family in (files, batches):
-        app.include_router(family.router)
         app.include_router(family.reading)
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)
+    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
     return app

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
     max_n: int = Field(default=128, ge=1, le=128, description="largest n of a request")
     max_answers: int = Field(default=256, ge=1, le=1 << 16, description="most answers in one request: prompts times n")
 
+    max_chain_tokens: int = Field(
+        default=4 << 20,
+        ge=0,
+        le=1 << 40,
+        description="most tokens of proposals that a reply with power.include chain may list",
+    )
+
     max_running_tokens: int = Field(
         default=1 << 27, ge=1, le=1 << 48, description="tokens that all running requests together may draw at worst"
     )
