@@ -68,6 +68,22 @@ class Settings(BaseSettings):
         default=0.5, gt=0, le=1, description="share of max_running_tokens that rows of batch jobs may take"
     )
 
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
+    )
+    memo_tree_bytes: int = Field(
+        default=256 << 20, ge=0, le=1 << 40, description="rows remembered for one prompt of a request"
+    )
+    keepalive_s: float = Field(
+        default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
+    )
+    drain_s: float = Field(
+        default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log lines that are written"
+    )
+
     data_dir: Path | None = Field(
         default=None, description="folder of batch jobs and their files; none means the user's own data folder"
     )
@@ -97,22 +113,6 @@ class Settings(BaseSettings):
     )
     checkpoint_s: float = Field(
         default=0.2, ge=0, le=3600, description="seconds at least between two saved stages of one row"
-    )
-
-    request_timeout_s: float = Field(
-        default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
-    )
-    memo_tree_bytes: int = Field(
-        default=256 << 20, ge=0, le=1 << 40, description="rows remembered for one prompt of a request"
-    )
-    keepalive_s: float = Field(
-        default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
-    )
-    drain_s: float = Field(
-        default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least severe log lines that are written"
     )
 
 

@@ -33,10 +33,11 @@ def install_jobs(app: FastAPI, runner: Runner) -> Callable[[], AbstractAsyncCont
     def open_for_rows() -> bool:
         return runner.engine.alive and not house.drain.stopping
 
+    worker = app.state.worker = Worker(store, handlers, model, telemetry, open_for_rows)
+    telemetry.observe_rows(lambda state: worker.counted.get(state, 0))
+
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
-        worker = app.state.worker = Worker(store, handlers, model, telemetry, open_for_rows)
-        telemetry.observe_rows(lambda state: worker.counted.get(state, 0))
         worker.start()
         sweeping = asyncio.create_task(_sweep(store))
         try:
