@@ -7,10 +7,10 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import completions, health, models, tokenize
+from service.api import completions, health, models, operation, tokenize
 from service.api.models import model_names
 from service.api.replies import ERRORS
-from service.middleware import BodyLimit, UnexpectedErrors
+from service.middleware import BodyLimit, Calls, UnexpectedErrors
 from service.openapi import publish
 from service.runner import Runner
 from service.settings import Settings
@@ -18,7 +18,10 @@ from service.version import VERSION
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
-    """The service on a loaded engine, which it closes when it stops."""
+    """The service on a loaded engine, which it closes when it stops.
+
+    No cross-origin headers are sent: a page of another site cannot read a reply.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
@@ -32,12 +35,22 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         lifespan=lifespan,
         responses=ERRORS,
+        openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
-    app.state.runner = Runner(engine, settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.state.runner = runner = Runner(engine, settings)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
     for family in (completions, models, tokenize, health):
         app.include_router(family.router)
+    for router in operation.routers(settings):
+        app.include_router(router)
     errors.install(app)
-    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
+    publish(
+        app,
+        model_names(engine.info.model),
+        engine.info.vocabulary,
+        empty_text=bool(engine.tokenizer.encode("")),
+        keys=bool(runner.house.keys),
+    )
     return app

@@ -14,10 +14,11 @@ from sampler.events import Stepped
 from sampler.stops import trim_at_stop
 from sampler.tokenizer import bytes_to_text
 from service.api.requests import ChatRequest, CompletionRequest
+from service.finished import Finished, total_usage
 from service.plan import Plan
 from service.progress import Piece, Told
 from service.render import chains_report, plain, usage_report
-from service.runner import Finished, Runner, total_usage
+from service.runner import Runner
 from service.shapes import ChatShape, CompletionShape, Shape
 
 
@@ -38,7 +39,7 @@ async def complete(runner: Runner, asked: CompletionRequest | ChatRequest) -> di
         **_head(shape, shape.object, asked.model),
         "choices": [shape.choice(done, plan) for done in finished],
         "usage": _usage(plan, finished),
-        **await asyncio.to_thread(_diagnostics, plan, finished),
+        **(await asyncio.to_thread(_diagnostics, plan, finished) if plan.wants_diagnostics else {}),
     }
 
 

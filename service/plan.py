@@ -7,11 +7,14 @@ from typing import Protocol
 
 from sampler.engine import Engine, EngineInfo, check_context
 from sampler.errors import ContextExceeded
+from sampler.methods import METHODS
 from sampler.params import LIMITS, PlainParams, PowerParams
 from sampler.tokenizer import Tokenizer
+from service.admission import Admission, Ticket
 from service.api.power import PowerOptions, choose_method, plain_params, power_params, split_model
+from service.call import Call
 from service.errors import ApiError
-from service.prompts import Ask, encode_prompts, prompt_text
+from service.prompts import Ask, check_sizes, encode_prompts, length_of, prompt_text
 from service.settings import Settings
 
 
@@ -69,6 +72,9 @@ class Plan:
     include: frozenset[str]
     tokenizer: Tokenizer
     seeded: bool
+    call: Call
+    ticket: Ticket
+    """The request's place, taken before its prompts were encoded; whoever has the plan gives it back."""
     echo: tuple[str, ...] | None = None
     draws: bool = True
     """False where only the prompt is scored: `max_tokens: 0`."""
@@ -96,17 +102,31 @@ class Plan:
         return self.stream and not self.is_power and self.logprobs is None
 
 
-async def make_plan(asked: Asked, engine: Engine, settings: Settings) -> Plan:
-    """Check a request against the model and the limits; raises what the caller should hear."""
+async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission: Admission, call: Call) -> Plan:
+    """Check a request against the model and the limits, and take a place; raises what the caller should hear."""
     asked.check()
     method = choose_method(split_model(asked.model, engine.info.model), asked.power)
     if asked.echo and asked.alternatives is not None and not engine.info.scores:
         raise ApiError(422, f"echo: the {engine.info.name} engine cannot score a prompt for logprobs", param="echo")
-    if asked.max_tokens is not None:  # what is wrong is said before any work
-        choose_params(method, asked, asked.max_tokens, engine.info.vocabulary)
+    longest = engine.info.context - 1 if asked.max_tokens is None else asked.max_tokens
+    longest = min(longest, int(LIMITS["max_tokens"][1]))
+    params = choose_params(method, asked, longest, engine.info.vocabulary)  # what is wrong is said before any work
+    check_deadline(params, call)
+    check_sizes(asked.asks, asked.n, settings)
     if not asked.stream and asked.power is not None and asked.power.stream_events:
         raise ApiError(422, "power.stream_events: only with stream: true", param="power.stream_events")
-    prompts = await encode_prompts(asked.asks, asked.n, engine, settings)
+    call.facts |= {"model": engine.info.model, "method": method}
+    ticket = admission.enter(call.key, worst_case_tokens(method, params, asked), call.priority)
+    call.at_end(ticket.release)
+    try:
+        return await _encoded(asked, method, engine, settings, call, ticket)
+    except BaseException:
+        ticket.release()
+        raise
+
+
+async def _encoded(asked: Asked, method: str, engine: Engine, settings: Settings, call: Call, ticket: Ticket) -> Plan:
+    prompts = await encode_prompts(asked.asks, engine)
     max_tokens = room_left(prompts, engine.info) if asked.max_tokens is None else asked.max_tokens
     for ids in prompts:
         check_context(len(ids), max_tokens, engine.info)
@@ -127,11 +147,27 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings) -> Plan:
         include,
         engine.tokenizer,
         seeded=asked.seed is not None,
+        call=call,
+        ticket=ticket,
         echo=None if echo is None else tuple(echo),
         draws=max_tokens > 0,
         stream=asked.stream,
         stream_events=asked.power is not None and asked.power.stream_events,
     )
+
+
+def worst_case_tokens(method: str, params: PowerParams | PlainParams, asked: Asked) -> int:
+    """What a request counts for: the tokens that its answers may draw, and its prompts by their length as given."""
+    drawn = METHODS[method].worst_case_tokens(params) if asked.max_tokens != 0 else 0
+    return len(asked.asks) * asked.n * drawn + sum(map(length_of, asked.asks))
+
+
+def check_deadline(params: PowerParams | PlainParams, call: Call) -> None:
+    """Refuse a deadline that the server's own would come before: a client may shorten it, never lengthen."""
+    asked = params.deadline_s if isinstance(params, PowerParams) else None
+    if asked is not None and call.timeout_s is not None and asked > call.timeout_s:
+        message = f"power.deadline_s: must be at most {call.timeout_s:g} here, the server's request_timeout_s"
+        raise ApiError(422, message, param="power.deadline_s")
 
 
 def room_left(prompts: Sequence[tuple[int, ...]], info: EngineInfo) -> int:

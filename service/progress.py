@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from sampler.events import Event, Extended, Stepped
 from service.live_text import LiveText
+from service.patience import Patience
 from service.plan import Plan
 
 EVENTS_WAITING = 4096
@@ -39,7 +40,7 @@ class Progress:
     Tokens come from the engine's thread, one by one; those of an answer that nobody has read yet are taken together.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, patience: Patience) -> None:
         answers = len(plan.prompts) * plan.n
         self._plan, self._loop = plan, asyncio.get_running_loop()
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -47,6 +48,7 @@ class Progress:
         self._fresh: list[list[int]] = [[] for _ in self._text]
         self._traces: list[tuple[int, ...]] = [()] * answers
         self._dropped = 0
+        self._patience = patience
 
     def listener(self, index: int) -> Callable[[Sequence[int]], None]:
         """What to call with the ids of an answer as they are drawn, from any thread."""
@@ -76,12 +78,15 @@ class Progress:
         self._dropped = 0
 
     async def updates(self, tasks: Sequence[asyncio.Task[Result]]) -> AsyncIterator[Result | Piece | Told]:
-        """Everything until all tasks are done, each task's result included; raises the first task's error."""
+        """Everything until all tasks are done, each task's result included; raises the first task's error.
+
+        Raises what `Patience` raises at the request's deadline too.
+        """
         for task in tasks:
             task.add_done_callback(self._queue.put_nowait)
         left = len(tasks)
         while left:
-            item = await self._queue.get()
+            item = await self._patience.wait(self._queue.get())
             if isinstance(item, asyncio.Task):
                 left -= 1
                 yield item.result()

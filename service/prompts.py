@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sampler.engine import Engine
 from sampler.errors import ContextExceeded
@@ -14,11 +14,30 @@ Ask = str | list[int] | list[Message]
 """What is to be continued: a text, ids, or a conversation."""
 
 
-async def encode_prompts(asks: Sequence[Ask], n: int, engine: Engine, settings: Settings) -> list[tuple[int, ...]]:
-    """The ids of each prompt of a request."""
+def check_sizes(asks: Sequence[Ask], n: int, settings: Settings) -> None:
+    """Refuse too many and too long prompts before anything is done for them."""
+    if n > settings.max_n:
+        raise ApiError(422, f"n: must be at most {settings.max_n} on this server", param="n")
     if len(asks) > settings.max_prompts or len(asks) * n > settings.max_answers:
         message = f"prompt: at most {settings.max_prompts} prompts and {settings.max_answers} answers in one request"
         raise ApiError(422, message, param="prompt")
+    if any(length_of(ask) > settings.max_prompt_chars for ask in asks):
+        message = f"prompt: at most {settings.max_prompt_chars} characters or token ids on this server"
+        raise ApiError(422, message, param="prompt")
+
+
+def length_of(ask: Ask) -> int:
+    """The length of a prompt as it was given: characters, or ids."""
+    return sum(len(part.content) if isinstance(part, Message) else 1 for part in ask) if is_list(ask) else len(ask)
+
+
+def is_list(ask: Ask) -> TypeGuard[list[Any]]:
+    """Whether a prompt is not a text."""
+    return isinstance(ask, list)
+
+
+async def encode_prompts(asks: Sequence[Ask], engine: Engine) -> list[tuple[int, ...]]:
+    """The ids of each prompt of a request."""
     return [await _prompt_ids(ask, engine) for ask in asks]
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any, Protocol
 
+from service.finished import Finished
 from service.logprobs import Shown, answer_shown, chat_logprobs, completion_logprobs, prompt_shown
 from service.plan import Plan
-from service.runner import Finished
 
 
 class Shape(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sampler.answer import Answer, EndedBy, PowerUsage
 from sampler.cuts import cut_law
-from sampler.engine import Request, Support, Verdict
+from sampler.engine import Request, Support, Verdict, check_segment
 from sampler.errors import EngineError, InvalidParams
 from sampler.methods.job import Job
 from sampler.params import PlainParams
@@ -12,6 +12,11 @@ from sampler.rng import EXTEND, Kind
 from sampler.stops import StopMatcher
 from sampler.trace import Token, empty_trace
 from sampler.watch import Watcher
+
+
+def worst_case_tokens(params: PlainParams) -> int:
+    """Tokens of one draw."""
+    return params.max_tokens
 
 
 async def standard(job: Job) -> Answer:
@@ -31,23 +36,23 @@ async def standard(job: Job) -> Answer:
             job.on_tokens([token.id for token in watcher.tokens[before:]])
         return verdict
 
-    segment = await engine.propose(
-        Request(
-            ids=job.prompt_ids,
-            max_tokens=params.max_tokens,
-            alpha=params.alpha,
-            support=Support.of(params.top_k, params.top_p),
-            key=job.draws.key(Kind.TOKEN, 0, EXTEND),
-            position=0,
-            eos_ids=engine.info.eos_ids,
-            watch=watch,
-            affinity=job.affinity,
-            priority=job.priority,
-            keep_rows=bool(job.logprobs),
-            head=job.logprobs or 0,
-            plain=True,
-        )
+    request = Request(
+        ids=job.prompt_ids,
+        max_tokens=params.max_tokens,
+        alpha=params.alpha,
+        support=Support.of(params.top_k, params.top_p),
+        key=job.draws.key(Kind.TOKEN, 0, EXTEND),
+        position=0,
+        eos_ids=engine.info.eos_ids,
+        watch=watch,
+        affinity=job.affinity,
+        priority=job.priority,
+        keep_rows=bool(job.logprobs),
+        head=job.logprobs or 0,
+        plain=True,
     )
+    segment = await engine.propose(request)
+    check_segment(segment, request, engine.info)
     watch(segment.tokens[len(watcher.tokens) :])
     if watcher.end is None:
         raise EngineError(f"the engine ended a segment after {len(segment.tokens)} tokens for no reason")

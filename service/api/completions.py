@@ -1,15 +1,16 @@
 """`POST /v1/completions` and `POST /v1/chat/completions`: plain or by power sampling."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from service.api.replies import STREAM, ChatReply, CompletionReply
 from service.api.requests import ChatRequest, CompletionRequest
 from service.api.stream import sse
+from service.auth import keyed_router
 from service.complete import complete, reply_chunks
-from service.runner import Runner, until_disconnect
+from service.runner import runner_of, until_disconnect
 
-router = APIRouter()
+router = keyed_router()
 
 
 @router.post("/v1/completions", response_model=CompletionReply, responses=STREAM)
@@ -26,7 +27,7 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
 
 async def answer(body: CompletionRequest | ChatRequest, request: Request) -> Response:
     """The reply, whole or as a stream. What is wrong with the request is said before a stream begins."""
-    runner: Runner = request.app.state.runner
+    runner = runner_of(request)
     if body.stream:
         chunks = reply_chunks(runner, body, await runner.plan(body))
         return StreamingResponse(sse(chunks, runner.settings.keepalive_s), media_type="text/event-stream")

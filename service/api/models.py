@@ -1,25 +1,25 @@
-"""What is served: the model, then an alias for each method, for clients that can only set a name; and the version."""
+"""What is served: the model, then an alias for each method, for clients that can only set a name."""
 
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 
 from sampler.engine import EngineInfo
 from sampler.methods import METHODS
 from service.api.power import split_model
-from service.api.replies import ModelList, ModelReply, VersionReply
-from service.runner import Runner
-from service.version import VERSION
+from service.api.replies import ModelList, ModelReply
+from service.auth import WatchingRoute, keyed_router
+from service.runner import runner_of
 
-router = APIRouter()
+router = keyed_router(WatchingRoute)
 STARTED = int(time.time())
 
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> ModelList:
     """The served model first, then `<model>:<method>`."""
-    runner: Runner = request.app.state.runner
+    runner = runner_of(request)
     info = runner.engine.info
     return ModelList(object="list", data=[_model(name, info) for name in model_names(info.model)])
 
@@ -28,15 +28,9 @@ async def list_models(request: Request) -> ModelList:
 @router.get("/v1/models/{model:path}", include_in_schema=False)
 async def get_model(model: Annotated[str, Path(max_length=512)], request: Request) -> ModelReply:
     """The model or alias of this name, which may hold slashes."""
-    runner: Runner = request.app.state.runner
+    runner = runner_of(request)
     split_model(model, runner.engine.info.model)
     return _model(model, runner.engine.info)
-
-
-@router.get("/version")
-async def version() -> VersionReply:
-    """This service's version."""
-    return VersionReply(version=VERSION)
 
 
 def model_names(served: str) -> list[str]:

@@ -14,6 +14,8 @@ class ErrorDetail(BaseModel):
     type: str
     param: str | None
     code: str | None
+    reached: dict[str, Any] | None = None
+    """How far work had come that was cut off, of 503 and 504."""
 
 
 class ErrorReply(BaseModel):
@@ -29,6 +31,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         401: "No key, or a wrong one",
         404: "No such model or thing",
         405: "No such method on this route",
+        408: "The body did not arrive in time",
         413: "The body is too large",
         422: "A field is unknown, out of range or contradicts another",
         429: "No room now: try again after `Retry-After` seconds",

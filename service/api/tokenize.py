@@ -6,7 +6,7 @@ What `/tokenize` says of a text is how the completions route reads it, and of me
 import asyncio
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 
 from sampler.engine import Engine
@@ -14,11 +14,12 @@ from service.api.power import split_model
 from service.api.replies import DetokenizeReply, TokenizeReply, TokenizerReply
 from service.api.requests import Messages, ModelName, TokenIds
 from service.api.schema import Only, RequestModel
+from service.auth import keyed_router
 from service.errors import ApiError
-from service.prompts import check_ids, encode_messages, encode_text
-from service.runner import Runner
+from service.prompts import Ask, check_ids, check_sizes, encode_messages, encode_text
+from service.runner import runner_of
 
-router = APIRouter()
+router = keyed_router()
 
 
 class TokenizeRequest(RequestModel):
@@ -62,6 +63,8 @@ async def tokenize(body: TokenizeRequest, request: Request) -> TokenizeReply:
     """The ids of a text or a conversation."""
     body.check()
     engine = _engine(body.model, request)
+    given: Ask = [each.message for each in body.messages] if body.messages is not None else body.prompt or ""
+    check_sizes([given], 1, runner_of(request).settings)
     ids = await _ids(body, engine)
     names = [engine.tokenizer.token_text(token) for token in ids] if body.return_token_strs else None
     return TokenizeReply(count=len(ids), max_model_len=engine.info.context, tokens=list(ids), token_strs=names)
@@ -91,7 +94,7 @@ async def tokenizer_info(request: Request) -> TokenizerReply:
 
 def _engine(model: str | None, request: Request) -> Engine:
     """The engine, if the model asked for is the one it has."""
-    runner: Runner = request.app.state.runner
+    runner = runner_of(request)
     if model is not None:
         split_model(model, runner.engine.info.model)
     return runner.engine

@@ -9,8 +9,12 @@ import pytest
 
 from sampler.events import Kept
 from sampler.params import PowerParams
+from service.admission import Admission
+from service.call import Call
+from service.patience import Patience
 from service.plan import Plan
 from service.progress import EVENTS_WAITING, Progress
+from service.settings import Settings
 from tests.service.checks import GOOD, assert_error, assert_still_answers
 from tests.service.conftest import MODEL
 from tests.service.faulty import FaultyEngine
@@ -113,9 +117,20 @@ def test_without_a_stream_events_are_refused(http: httpx.Client) -> None:
 async def test_a_reader_who_does_not_read_costs_a_bounded_memory() -> None:
     engine = FaultyEngine(endless_table())
     plan = Plan(
-        "entropy_cut", PowerParams(4), [(0,)], [1], 1, None, frozenset(), engine.tokenizer, True, stream_events=True
+        "entropy_cut",
+        PowerParams(4),
+        [(0,)],
+        [1],
+        1,
+        None,
+        frozenset(),
+        engine.tokenizer,
+        True,
+        Call(),
+        Admission(Settings()).enter("a", 1),
+        stream_events=True,
     )
-    progress = Progress(plan)
+    progress = Progress(plan, Patience(plan.call, None))
     for step in range(EVENTS_WAITING + 10):
         progress.tell(0, Kept(0, 1, 1, step, 0.0, 0, 0))
     assert progress._queue.qsize() == EVENTS_WAITING
