@@ -7,7 +7,8 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import completions, health, models
+from service.analysis.analyst import Analyst
+from service.api import analysis, completions, health, models
 from service.middleware import BodyLimit, UnexpectedErrors
 from service.runner import Runner
 from service.settings import Settings
@@ -20,13 +21,15 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        await app.state.analyst.aclose()
         await engine.aclose()
 
     app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
     app.state.runner = Runner(engine, settings)
+    app.state.analyst = Analyst(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(UnexpectedErrors)
-    for family in (completions, models, health):
+    for family in (completions, models, health, analysis):
         app.include_router(family.router)
     errors.install(app)
     return app

@@ -1,0 +1,8 @@
+"""Analyses of eight papers beside the sampler's own: one package a paper, one line here a route."""
+
+from typing import Any
+
+from service.analysis.frame import Analysis
+
+ANALYSES: dict[str, Analysis[Any, Any]] = {analysis.name: analysis for analysis in ()}
+"""Every route under `/v1/analysis/`, by its name."""
