@@ -3,6 +3,13 @@
 from typing import Any
 
 from service.analysis.frame import Analysis
+from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
-ANALYSES: dict[str, Analysis[Any, Any]] = {analysis.name: analysis for analysis in ()}
+ANALYSES: dict[str, Analysis[Any, Any]] = {
+    analysis.name: analysis
+    for analysis in (
+        BENCHMARK_BOUNDS,
+        PAC_BAYES_BOUNDS,
+    )
+}
 """Every route under `/v1/analysis/`, by its name."""
