@@ -14,7 +14,7 @@ from scipy.special import rel_entr
 
 
 def kl(q: float, p: float) -> float:
-    """The divergence kl(q, p) between Bernoulli laws in nats, with 0 ln 0 = 0; infinite where p is 0 or 1 and q is not."""
+    """Divergence of Bernoulli laws in nats, with 0 ln 0 = 0; infinite where p is 0 or 1 and q is not."""
     return float(rel_entr(q, p) + rel_entr(1.0 - q, 1.0 - p))
 
 
