@@ -3,6 +3,7 @@
 from typing import Any
 
 from service.analysis.frame import Analysis
+from service.analysis.panel_treatment_effects import PANEL_TREATMENT_EFFECTS
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
 ANALYSES: dict[str, Analysis[Any, Any]] = {
@@ -10,6 +11,7 @@ ANALYSES: dict[str, Analysis[Any, Any]] = {
     for analysis in (
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
+        PANEL_TREATMENT_EFFECTS,
     )
 }
 """Every route under `/v1/analysis/`, by its name."""
