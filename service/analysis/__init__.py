@@ -3,6 +3,7 @@
 from typing import Any
 
 from service.analysis.frame import Analysis
+from service.analysis.memorisation_convergence import MEMORISATION_CONVERGENCE
 from service.analysis.panel_treatment_effects import PANEL_TREATMENT_EFFECTS
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
@@ -12,6 +13,7 @@ ANALYSES: dict[str, Analysis[Any, Any]] = {
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
         PANEL_TREATMENT_EFFECTS,
+        MEMORISATION_CONVERGENCE,
     )
 }
 """Every route under `/v1/analysis/`, by its name."""
