@@ -1,5 +1,7 @@
 """Acceptance of the formulas for linear generators, against simulation of the very thing they describe."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ RATIOS = (3.32, 2.24, 1.73, 1.41, 1.22, 1.12)
 BULK = (1.376, 1.032, 0.681, 0.302, 0.134, 0.0646)
 
 
-@pytest.mark.parametrize(("load", "q"), zip(LOADS, CONVERGENCE, strict=True))
+@pytest.mark.parametrize(("load", "q"), list(zip(LOADS, CONVERGENCE, strict=True)))
 def test_convergence_is_its_closed_form(load: float, q: float) -> None:
     assert theory.identity_convergence(load) == pytest.approx(q, abs=6e-5)
 
@@ -74,7 +76,7 @@ def test_the_resolvent_equation_is_solved() -> None:
         assert mu * right == pytest.approx(np.ones(60), abs=1e-10)
 
 
-@pytest.mark.parametrize(("load", "q", "ratio", "bulk"), zip(LOADS, CONVERGENCE, RATIOS, BULK, strict=True))
+@pytest.mark.parametrize(("load", "q", "ratio", "bulk"), list(zip(LOADS, CONVERGENCE, RATIOS, BULK, strict=True)))
 def test_simulation_agrees_at_every_load(load: float, q: float, ratio: float, bulk: float) -> None:
     found = simulated(1, 400, load, draws=2)
     assert found["q"] == pytest.approx(q, abs=0.01)
@@ -93,9 +95,8 @@ def test_convergence_without_recovery_and_recovery_without_convergence() -> None
     assert recovered["overlap"] >= 0.15
 
 
-@pytest.mark.slow
 def test_convergence_is_blind_to_the_latent_direction() -> None:
-    weak, strong = (simulated(4, 1000, 1.0, draws=2, theta=theta) for theta in (0.5, 2.0))
+    weak, strong = (simulated(4, 500, 1.0, draws=2, theta=theta) for theta in (0.5, 2.0))
     assert abs(weak["q"] - strong["q"]) <= 0.005
     assert strong["overlap"] - weak["overlap"] >= 0.4
     assert strong["overlap"] == pytest.approx(theory.latent_overlap_sq(1.0, 2.0), abs=0.08)
@@ -120,7 +121,7 @@ def test_the_spike_appears_as_the_formula_says(theta: float) -> None:
     critical = theory.threshold_load(theta)
     for share in (0.5, 2.0, 4.0):
         load = share * critical
-        overlap, top = spike_overlap(rng, 400, load, theta, draws=4)
+        overlap, top = spike_overlap(rng, 600, load, theta, draws=4)
         wanted = theory.latent_overlap_sq(load, theta)
         assert overlap == pytest.approx(wanted, abs=0.05 if share < 1 else 0.08)
         assert top == pytest.approx(theory.top_eigenvalue(load, theta), rel=0.06)
@@ -204,12 +205,14 @@ def test_a_steep_spectrum_is_recovered_before_it_converges() -> None:
     assert theory.convergence(spectrum, 0.1, 0.0, POINTS) == pytest.approx(0.43, abs=0.03)
 
 
-@pytest.mark.parametrize("ridge", [0.1, 1.0])
-def test_ridges_agree_with_simulation(ridge: float) -> None:
-    for load in (0.25, 2.0):
-        found = simulated(12, 400, load, draws=1, ridge=ridge)
-        assert found["q"] == pytest.approx(theory.convergence(ONE, load, ridge, POINTS), abs=0.005)
-        assert found["ratio"] == pytest.approx(theory.memorisation_ratio(load, ridge), rel=0.05)
+@pytest.mark.parametrize(
+    ("ridge", "load", "q"), [(0.1, 0.25, 0.482), (0.1, 1.0, 0.797), (1.0, 0.25, 0.842), (1.0, 1.0, 0.944)]
+)
+def test_ridges_agree_with_simulation(ridge: float, load: float, q: float) -> None:
+    assert theory.convergence(ONE, load, ridge, POINTS) == pytest.approx(q, abs=1e-3)
+    found = simulated(12, 300, load, draws=4, ridge=ridge)
+    assert found["q"] == pytest.approx(q, abs=0.005)
+    assert found["ratio"] == pytest.approx(theory.memorisation_ratio(load, ridge), rel=0.04)
 
 
 @pytest.mark.parametrize(("load", "wanted"), [(0.5, 0.435), (2.0, 0.870)])
@@ -224,7 +227,7 @@ def test_the_flow_of_the_linear_denoiser_gives_the_same_agreement(load: float, w
         values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
         x = noise @ vectors
         grid = np.geomspace(200.0, 0.01, 400)
-        for s, after in zip(grid[:-1], grid[1:], strict=True):
+        for s, after in pairwise(grid.tolist()):
 
             def slope(at: float, y: np.ndarray, values: np.ndarray = values) -> np.ndarray:
                 return y * (at / (values.clip(0) + at**2))

@@ -15,6 +15,7 @@ from service.analysis.memorisation_convergence.schema import (
     SampleMeasures,
     SplitHalfCurves,
     TheoryCurves,
+    Verdict,
 )
 
 MEMORISING_RATIO, MEMORISING_BELOW, CONVERGED_FROM, RECOVERED_FROM = 1.5, 0.5, 0.9, 0.8
@@ -126,7 +127,7 @@ def measure_memorisation(rows: dict[str, np.ndarray], rng: np.random.Generator) 
     return Memorisation(mean_nearest_similarity=ours, holdout=theirs, ratio=ours / max(theirs, 1e-300))
 
 
-def verdict(ratio: float, q: float, q_low: float, overlap: float) -> str:
+def verdict(ratio: float, q: float, q_low: float, overlap: float) -> Verdict:
     """A word for it, by limits that are this service's and not the paper's."""
     if ratio >= MEMORISING_RATIO and q < MEMORISING_BELOW:
         return "memorising"

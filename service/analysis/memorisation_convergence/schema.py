@@ -15,6 +15,7 @@ Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Vector = Annotated[list[Number], Field(min_length=2, max_length=MAX_DIMENSION, fail_fast=True)]
 Matrix = Annotated[list[Vector], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
 Load = Annotated[float, Field(gt=0, le=1e6)]
+Verdict = Literal["memorising", "converged_bulk_only", "converged_and_recovered", "undetermined"]
 Count = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
@@ -125,7 +126,7 @@ class SampleMeasures(ReplyPart):
     memorisation: Memorisation
     latent_recovery: LatentRecovery
     distances: Distances
-    verdict: Literal["memorising", "converged_bulk_only", "converged_and_recovered", "undetermined"]
+    verdict: Verdict
 
 
 class SplitHalfCurves(ReplyPart):
