@@ -49,5 +49,11 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)
-    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
+    publish(
+        app,
+        model_names(engine.info.model),
+        engine.info.vocabulary,
+        empty_text=bool(engine.tokenizer.encode("")),
+        keys=bool(runner.house.keys),
+    )
     return app

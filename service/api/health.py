@@ -19,7 +19,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=None)
+@router.get("/readyz", response_model=None, responses={503: {"model": dict[str, str]}})
 async def ready(request: Request) -> JSONResponse:
     """The model is loaded, its engine alive, and the server not stopping."""
     house: House = request.app.state.runner.house

@@ -1,14 +1,17 @@
 """What OpenAI has and this service does not: the value that asks for nothing is taken, any other refused by name."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from openai.resources import Completions
 from openai.resources.chat import Completions as ChatCompletions
+from pydantic import BaseModel
 
-from service.api.requests import ChatRequest, CompletionRequest
+from service.api.power import PowerOptions
+from service.api.requests import ChatMessage, ChatRequest, CompletionRequest
 from tests.service.checks import assert_error, assert_still_answers
 from tests.service.conftest import MODEL
 
@@ -93,6 +96,15 @@ def test_every_field_of_the_official_client_is_known_here() -> None:
     assert asked(Completions.create) - set(CompletionRequest.model_fields) == set()
     unknown = asked(ChatCompletions.create) - set(ChatRequest.model_fields)
     assert unknown == set()
+
+
+@pytest.mark.parametrize("model", [CompletionRequest, ChatRequest, ChatMessage, PowerOptions])
+def test_every_field_is_in_the_documentation(model: type[BaseModel]) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "api.md").read_text(encoding="utf-8")
+    if model is PowerOptions:
+        text += (root / "README.md").read_text(encoding="utf-8")
+    assert [name for name in model.model_fields if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("name", ["guided_regex", "grammar", "top_k", "min_p", "cache_salt", "priority", "top_n"])

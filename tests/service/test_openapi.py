@@ -7,8 +7,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from service.app import create_app
+from service.keys import new_key
 from service.settings import Settings
 from tests.service.faulty import FaultyEngine
 from tests.service.tables import EOS, LETTERS
@@ -18,6 +20,7 @@ from schemathesis.config import SchemathesisConfig  # noqa: E402
 from schemathesis.engine import Status, events, from_schema  # noqa: E402
 
 CASES = 2_000
+KEY, KEY_LINE = new_key("schemathesis")
 LIMITS_ACROSS_FIELDS = ["400", "413", "422"]
 """What a request that fits the schema may be answered beside the usual: two fields together ask for too much."""
 
@@ -28,6 +31,7 @@ def config(examples: int) -> Any:
     return SchemathesisConfig.from_dict(
         {
             "seed": 1,
+            "headers": {"Authorization": f"Bearer {KEY}"},
             "checks": {"positive_data_acceptance": {"expected-statuses": accepted}},
             "generation": {"deterministic": True, "max-examples": examples, "database": "none"},
         }
@@ -42,8 +46,9 @@ def quick_engine() -> FaultyEngine:
 
 def failures(examples: int) -> tuple[Counter[str], Counter[str], list[str]]:
     """How many requests each phase sent, how many each route answered, and what every failed check says."""
-    app = create_app(quick_engine(), Settings(max_answers=8))
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples))
+    app = create_app(quick_engine(), Settings(max_answers=8, keys=SecretStr(KEY_LINE)))
+    headers = {"Authorization": f"Bearer {KEY}"}
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples), headers=headers)
     sent, answered, found = Counter[str](), Counter[str](), list[str]()
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
@@ -71,3 +76,12 @@ def test_thousands_of_requests_find_no_difference_between_the_service_and_its_sc
     assert not found, f"{len(found)} failed checks:\n" + "\n".join(dict.fromkeys(found))
     assert sum(sent.values()) >= CASES
     assert all(answered[path] > 10 for path in ("/v1/completions", "/v1/chat/completions", "/tokenize"))
+
+
+def test_a_key_is_asked_for_only_where_keys_are_set() -> None:
+    def guarded(settings: Settings) -> set[str]:
+        paths = create_app(quick_engine(), settings).openapi()["paths"]
+        return {path for path, routes in paths.items() if any("security" in route for route in routes.values())}
+
+    assert guarded(Settings()) == set()
+    assert guarded(Settings(keys=SecretStr(KEY_LINE))) >= {"/v1/completions", "/v1/models", "/tokenize"}
