@@ -149,6 +149,19 @@ async def test_jobs_wait_their_turn(analyst: Analyst) -> None:
     assert len({reply["pid"] for reply in replies}) == 1
 
 
+async def test_rows_of_batches_have_a_seed_of_their_own_that_survives_a_second_run(analyst: Analyst) -> None:
+    handlers = analyst.row_handlers(lambda context: context)
+    assert set(handlers) == {f"/v1/analysis/{name}" for name in analyst.analyses}
+    answer = handlers["/v1/analysis/probe"]
+    assert await answer({}, 1 << 60) == await answer({}, 1 << 60)
+    assert (await answer({}, 7))["seed"] == 7
+    assert (await answer({"seed": 3}, 7))["seed"] == 3
+    assert (await handlers["/v1/analysis/probe/unseeded"]({}, 7))["seed"] is None
+    with pytest.raises(ApiError) as caught:
+        await answer({"scale": -1.0}, 7)
+    assert (caught.value.status, caught.value.param) == (422, "scale")
+
+
 async def test_long_analyses_are_for_jobs(analyst: Analyst) -> None:
     with pytest.raises(ApiError) as caught:
         await analyst.analyse("probe/long", {}, job=False)
