@@ -7,10 +7,12 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import batches, completions, files, health, models, operation, tokenize
+from service.analysis.analyst import Analyst
+from service.api import analysis, batches, completions, files, health, models, operation, tokenize
 from service.api.models import model_names
 from service.api.replies import ERRORS
 from service.auth import publish_keys
+from service.jobs.outcome import row_seed
 from service.jobs.wiring import install_jobs
 from service.middleware import BodyLimit, Calls, UnexpectedErrors
 from service.openapi import publish
@@ -30,6 +32,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with jobs():
             yield
+        await app.state.analyst.aclose()
         await engine.aclose()
 
     app = FastAPI(
@@ -41,7 +44,8 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
     app.state.runner = runner = Runner(engine, settings)
-    jobs = install_jobs(app, runner)
+    app.state.analyst = analyst = Analyst(settings)
+    jobs = install_jobs(app, runner, analyst.row_handlers(lambda context: row_seed(context.key, 0)))
     upload = (settings.max_upload_bytes + files.OVERHEAD_BYTES, settings.upload_timeout_s)
     app.add_middleware(
         BodyLimit,
@@ -51,7 +55,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
-    for family in (completions, models, tokenize, health, files, batches):
+    for family in (completions, models, tokenize, health, analysis, files, batches):
         app.include_router(family.router)
     for family in (files, batches):
         app.include_router(family.reading)

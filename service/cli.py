@@ -20,6 +20,7 @@ from sampler.methods.job import Job
 from sampler.paper import refuse_savings
 from sampler.params import Mode, PlainParams, PowerParams
 from sampler.tree import MemoTree
+from service.analyse_command import analyse
 from service.app import create_app
 from service.batch_command import batch_app
 from service.check_command import check_engine
@@ -49,6 +50,7 @@ from service.settings_options import with_settings
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning out of a base model by power sampling.")
 
 app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
+app.command("analyse")(analyse)
 app.command("key")(make_key)
 app.add_typer(batch_app, name="batch")
 

@@ -77,6 +77,19 @@ class Settings(BaseSettings):
     keepalive_s: float = Field(
         default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
     )
+    analysis_workers: int = Field(default=2, ge=1, le=1 << 10, description="analyses that run at once for requests")
+    analysis_time_limit_s: float = Field(
+        default=60.0, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"
+    )
+    analysis_job_workers: int = Field(
+        default=1, ge=1, le=1 << 10, description="analyses that run at once for rows of batch jobs"
+    )
+    analysis_job_time_limit_s: float = Field(
+        default=DAY_S, gt=0, le=30 * DAY_S, description="seconds that an analysis gets in a row of a batch job"
+    )
+    analysis_memory_bytes: int = Field(
+        default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
+    )
     drain_s: float = Field(
         default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
     )

@@ -31,6 +31,8 @@ RETRY_S = 1.0
 LONGEST_WAIT_S = 10.0
 TICK_S = 0.01
 """The loop's clock may call a little early."""
+RETRIED = {429, 500, 503}
+"""Statuses that may be others the next time. A row that ran into its time limit would do so again."""
 GIVEN_UP = {"code": "row_lost", "message": "the servers that ran this request died on it again and again"}
 PASSING = (errors.EngineDead, errors.EngineOverloaded, StoreUnavailable)
 """Failures that say nothing of the row."""
@@ -176,7 +178,7 @@ class Worker:
         status, content = (error.status, error.content) if isinstance(error, InvalidBody) else describe(error)
         if isinstance(error, PASSING):
             self._again.append(Again(row.key, RETRY_S, counted=False))
-        elif (status >= 500 or status == 429) and row.failures + 1 < TRIES:
+        elif status in RETRIED and row.failures + 1 < TRIES:
             self._again.append(Again(row.key, RETRY_S * 2**row.failures, counted=True))
         else:
             self._outcomes.append(response_outcome(row.key, row.custom_id, status, content))

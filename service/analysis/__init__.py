@@ -1,0 +1,19 @@
+"""Analyses of eight papers beside the sampler's own: one package a paper, one line here a route."""
+
+from typing import Any
+
+from service.analysis.frame import Analysis
+from service.analysis.memorisation_convergence import MEMORISATION_CONVERGENCE
+from service.analysis.panel_treatment_effects import PANEL_TREATMENT_EFFECTS
+from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
+
+ANALYSES: dict[str, Analysis[Any, Any]] = {
+    analysis.name: analysis
+    for analysis in (
+        BENCHMARK_BOUNDS,
+        PAC_BAYES_BOUNDS,
+        PANEL_TREATMENT_EFFECTS,
+        MEMORISATION_CONVERGENCE,
+    )
+}
+"""Every route under `/v1/analysis/`, by its name."""
