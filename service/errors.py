@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from sampler import errors
 from service.jobs.unavailable import StoreFull, StoreUnavailable
@@ -163,6 +164,15 @@ def _is_branch(part: object) -> bool:
     return isinstance(part, str) and (part in {"str", "int"} or part.startswith(("list[", "constrained-", "function-")))
 
 
+def methods_of(request: Request) -> set[str]:
+    """The methods of a path over all its routes; Starlette names those of the first."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
+
+
 def install(app: FastAPI) -> None:
     """Give every error the one shape."""
 
@@ -179,8 +189,10 @@ def install(app: FastAPI) -> None:
             if isinstance(error.__cause__, kind):  # FastAPI failed to read the body
                 status, content = unreadable(reason)
                 return JSONResponse(content, status)
-        content = body(str(error.detail), "invalid_request_error", None, None)
-        return JSONResponse(content, error.status_code, headers=dict(error.headers or {}))
+        content, headers = body(str(error.detail), "invalid_request_error", None, None), dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(methods_of(request)))
+        return JSONResponse(content, error.status_code, headers=headers)
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         status, content = describe(error)

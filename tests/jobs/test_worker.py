@@ -128,15 +128,30 @@ def test_chat_rows_are_answered_as_the_chat_route_does(tmp_path: Path) -> None:
         assert same == {name: direct.json().get(name) for name in same}
 
 
-def test_rows_of_another_family_come_through_the_registry(tmp_path: Path) -> None:
-    from fastapi import FastAPI
+@pytest.mark.slow
+def test_rows_of_an_analysis_are_answered_as_its_route_does(tmp_path: Path) -> None:
+    with serving(FaultyEngine(letters_table()), settings(tmp_path)) as url:
+        known = ask("GET", f"{url}/v1/analysis").json()["data"]
+        asked = next(each for each in known if each["name"] == "benchmark-bounds")
+        direct = ask("POST", f"{url}{asked['path']}", json=asked["example"])
+        assert direct.status_code == 200, direct.text
+        rows = [
+            {"custom_id": name, "method": "POST", "url": asked["path"], "body": body}
+            for name, body in (("right", asked["example"]), ("wrong", {"nothing": 1}))
+        ]
+        batch = create(url, upload(url, jsonl(rows))["id"], asked["path"])
+        assert batch["model"] is None, "any server may run it, whatever model it serves"
+        done = finish(url, batch["id"])
+        (right,), (wrong,) = content(url, done["output_file_id"]), content(url, done["error_file_id"])
+        assert right["response"]["body"] == direct.json()
+        assert wrong["response"]["status_code"] == 422
 
-    from service.app import create_app
 
-    app: FastAPI = create_app(FaultyEngine(letters_table()), settings(tmp_path))
-    assert set(app.state.row_handlers) == {"/v1/completions", "/v1/chat/completions"}
-    assert app.state.store.exists is False, "nothing is made before it is needed"
-    app.state.store.close()
+def test_a_server_without_batches_makes_nothing_on_the_disk(tmp_path: Path) -> None:
+    with serving(FaultyEngine(letters_table()), settings(tmp_path / "data")) as url:
+        assert ask("POST", f"{url}/v1/completions", json=GOOD).status_code == 200
+        time.sleep(0.2)
+        assert not (tmp_path / "data").exists()
 
 
 def test_a_slow_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
