@@ -62,3 +62,11 @@ def test_a_batch_survives_ten_kills(
     undisturbed: dict[str, Any], table_file: Path, tmp_path: Path, database_url: str | None
 ) -> None:
     check_kills(10, 1, undisturbed, table_file, tmp_path, database_url)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_batch_survives_a_hundred_kills(
+    undisturbed: dict[str, Any], table_file: Path, tmp_path: Path, database_url: str | None
+) -> None:
+    check_kills(100, 2, undisturbed, table_file, tmp_path, database_url)

@@ -14,7 +14,9 @@ from tests.service.tables import endless_table
 LONG_CHAIN: dict[str, Any] = {"blocks": 12, "steps_per_block": 20, "top_k": None}
 
 
-@pytest.fixture(params=["table", pytest.param("SmolLM2", marks=[pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.fixture(
+    params=["table", pytest.param("SmolLM2", marks=[pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], dict[str, Any]]:
     """A server's options, and a row with one long chain for it."""
     if request.param == "table":
@@ -66,6 +68,9 @@ def test_a_chain_killed_three_times_gives_the_same_tokens_and_draws_few_of_them_
     options, body = served
     whole, needed, _ = run(options, body, tmp_path / "whole.txt", [])
     resumed, in_all, lives = run(options, body, tmp_path / "resumed.txt", [share * needed for share in (0.3, 0.6, 0.9)])
+    (choice,), (wanted,) = resumed["one"][0], whole["one"][0]
+    # rows computed anew differ in the last bits of float32, the tokens do not
+    assert choice["power"].pop("log_p") == pytest.approx(wanted["power"].pop("log_p"), abs=1e-3)
     assert resumed == whole
     reached = [sum(lives[: i + 1]) for i in range(len(lives))]
     again = sum(reached) + needed
