@@ -10,6 +10,7 @@ from service import errors
 from service.api import completions, health, models, operation, tokenize
 from service.api.models import model_names
 from service.api.replies import ERRORS
+from service.auth import publish_keys
 from service.middleware import BodyLimit, Calls, UnexpectedErrors
 from service.openapi import publish
 from service.runner import Runner
@@ -46,11 +47,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)
-    publish(
-        app,
-        model_names(engine.info.model),
-        engine.info.vocabulary,
-        empty_text=bool(engine.tokenizer.encode("")),
-        keys=bool(runner.house.keys),
-    )
+    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
+    if runner.house.keys:
+        publish_keys(app)
     return app

@@ -9,6 +9,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from sampler import errors
 
@@ -47,6 +48,8 @@ BODY_REASONS: dict[type[BaseException], str] = {
 }
 """Why a body could not be read, for the failures that FastAPI does not name itself."""
 
+LEFT = 499
+"""Status of a request whose client left before the reply; only log lines and metrics see it."""
 NAME_LIMIT = 64
 """Characters of a caller's own field name that an error may repeat."""
 NAMES_LIMIT = 5
@@ -162,6 +165,8 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)
+        if isinstance(error.__cause__, ClientDisconnect):
+            return JSONResponse(None, LEFT)  # nobody reads it
         for kind, reason in BODY_REASONS.items():
             if isinstance(error.__cause__, kind):  # FastAPI failed to read the body
                 status, content = unreadable(reason)
