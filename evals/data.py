@@ -17,6 +17,7 @@ from typing import Any
 import platformdirs
 
 from evals.errors import DataMismatch, DataMissing
+from evals.problem import DataSet, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class Source:
                 wanted += f" or {self.upstream_sha256} (as {self.origin} has it)"
             raise DataMismatch(f"{self.benchmark}: sha256 {found}, wanted {wanted}; such a file is refused")
         return raw
+
+    def data_set(self, problems: tuple[Problem, ...]) -> DataSet:
+        """The problems of the verified file, and where it came from."""
+        return DataSet(self.benchmark, problems, self.sha256, self.origin, self.revision)
 
 
 def default_folder() -> Path:
