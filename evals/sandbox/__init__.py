@@ -12,14 +12,13 @@ process (`Limits.memory_bytes` × `Limits.processes` is the bound of all togethe
 
 import asyncio
 import hmac
-import json
 import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from evals.errors import SandboxMissing
 from evals.sandbox.command import Tools, bare_command, find_tools, sandboxed_command
-from evals.sandbox.inside import program_text
+from evals.sandbox.inside.wire import encode
 from evals.sandbox.process import TooMuchOutput, run_limited
 from evals.sandbox.syscalls import seccomp_filter
 
@@ -127,9 +126,8 @@ class Sandbox:
 
     async def _run(self, tools: Tools, program: Program) -> Outcome:
         secret = secrets.token_hex(32)
-        job = json.dumps({**asdict(program), "secret": secret}).encode()
-        limits = inner_limits(self.limits, self.unsafe)
-        inner = [tools.python, "-s", "-S", "-B", "-c", program_text(), json.dumps(limits)]
+        job = encode({**asdict(program), "secret": secret})
+        inner = [tools.python, "-s", "-S", "-B", "-c", tools.program, *inner_limits(self.limits, self.unsafe)]
         command = (
             bare_command(tools, inner) if self.unsafe else sandboxed_command(tools, inner, self.limits.scratch_bytes)
         )
@@ -157,30 +155,29 @@ class Sandbox:
         }
 
 
-def inner_limits(limits: Limits, unsafe: bool) -> dict[str, int | None]:
-    """The limits that the program inside sets.
+def inner_limits(limits: Limits, unsafe: bool) -> list[str]:
+    """The limits that the program inside sets, as its arguments.
 
     Without a user namespace of its own, its processes would be counted with all others of the user: no limit then.
     """
-    kept = ("cpu_s", "memory_bytes", "file_bytes", "open_files")
-    return {**{name: getattr(limits, name) for name in kept}, "processes": None if unsafe else limits.processes}
+    kept = ("cpu_s", "memory_bytes", "file_bytes", "open_files", *([] if unsafe else ["processes"]))
+    return [f"{name}={getattr(limits, name)}" for name in kept]
 
 
 def judge(printed: bytes, complaint: bytes, secret: str) -> Outcome:
     """What the lines that came out mean. Only the secret makes a pass; nothing printed without it can."""
-    lines = printed.decode("utf-8", "replace").splitlines()
-    if not lines or lines[0] != "ready":
+    lines = printed.decode("utf-8", "replace").split("\n")
+    if lines[0] != "ready ":
         said = complaint.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         return Outcome("broken", f"the sandbox did not start: {said[-1][:300]}")
-    try:
-        told = json.loads(lines[1]) if len(lines) == 2 else None
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+    if len(lines) != 3 or lines[2]:
         return Outcome("rejected", "the check ended without a result")
-    if hmac.compare_digest(str(told.get("secret")).encode(), secret.encode()):
+    word, _, text = lines[1].partition(" ")
+    if word == "passed" and hmac.compare_digest(text.encode(), secret.encode()):
         return Outcome("passed")
-    return Outcome("broken" if told.get("our_fault") is True else "rejected", str(told.get("wrong"))[:300])
+    if word == "broken":
+        return Outcome("broken", text[:300])
+    return Outcome("rejected", text[:300] if word == "rejected" else "the check ended without a result")
 
 
 PROBE = Program(

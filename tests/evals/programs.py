@@ -43,7 +43,7 @@ CHEATS = {
         "does not hold",
     ),
     "printing passed": (
-        'def f(x):\n    print("passed", flush=True)\n    print(\'{"secret": "passed"}\', flush=True)\n    return 0\n',
+        "def f(x):\n    print(\"passed\", flush=True)\n    print('ready \\npassed ', flush=True)\n    return 0\n",
         "does not hold",
     ),
     "redefining check and assert": (
@@ -81,7 +81,8 @@ CHEATS = {
         "ended without a result",
     ),
     "a message that is none": (
-        "import os\ndef f(x):\n    for fd in range(3, 64):\n        try:\n            os.write(fd, b'\\0\\0\\0\\2no')\n"
+        "import os\ndef f(x):\n    for fd in range(3, 64):\n        try:\n"
+        "            os.write(fd, bytes(7) + b'\\2no')\n"
         "        except OSError:\n            pass\n    return 0\n",
         "sent no message",
     ),

@@ -97,6 +97,7 @@ async def test_tests_see_builtin_exceptions_of_the_program(grading: Grading) -> 
 async def test_tests_that_do_not_run_are_our_fault_and_not_the_programs(grading: Grading) -> None:
     assert (await grading.check(asked(RIGHT, "def check(:"))).status == "broken"
     assert (await grading.check(asked(RIGHT, TESTS, "raise SystemExit"))).status == "broken"
+    assert (await grading.check(asked(RIGHT, "f(object())"))).status == "broken"
 
 
 async def test_helpers_of_the_stub_are_there_for_the_tests(grading: Grading) -> None:
@@ -130,7 +131,8 @@ def sleeper(marker: str) -> str:
 async def test_threads_and_processes_left_running_end_with_the_check(grading: Grading) -> None:
     marker = f"9{os.getpid()}.25"
     assert (await grading.check(asked(sleeper(marker)))).status == "passed"
-    assert alive(marker) == []
+    while alive(marker):  # the kernel ends them when the sandbox's first process is gone
+        await asyncio.sleep(0.01)
 
 
 async def test_a_cancelled_check_leaves_nothing(grading: Grading) -> None:
@@ -161,20 +163,23 @@ def test_a_killed_harness_leaves_nothing() -> None:
         time.sleep(0.05)
 
 
-async def test_only_the_secret_makes_a_pass() -> None:
-    assert judge(b'ready\n{"secret": "right"}\n', b"", "right").status == "passed"
-    for printed in (
-        b'ready\n{"secret": "wrong"}\n',
-        b'ready\n{"secret": null}\n',
-        b"ready\npassed\n",
-        b"ready\n",
-        b"ready",
+def test_only_the_secret_makes_a_pass() -> None:
+    assert judge(b"ready \npassed right\n", b"", "right").status == "passed"
+    for told in (
+        "passed wrong\n",
+        "passed \n",
+        "passed\n",
+        "",
+        "passed right",
+        "right\n",
+        "passed right\nmore\n",
+        "\udcff\n",
     ):
+        printed = f"ready \n{told}".encode("utf-8", "surrogateescape")
         assert judge(printed, b"", "right").status == "rejected"
-    for printed in (b'ready\n{"secret": "right"}\nmore\n', b'ready\n["right"]\n', b'ready\n"right"\n'):
-        assert judge(printed, b"", "right").status == "rejected"
-    broken = judge(b"", b"bwrap: No permissions to create new namespace\n", "right")
-    assert (broken.status, "No permissions" in broken.detail) == ("broken", True)
+    assert judge(b"ready \nbroken right\n", b"", "right").status == "broken"
+    refused = judge(b"", b"bwrap: No permissions to create new namespace\n", "right")
+    assert (refused.status, "No permissions" in refused.detail) == ("broken", True)
 
 
 async def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
