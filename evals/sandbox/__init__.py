@@ -17,11 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from evals.errors import SandboxMissing
-from evals.sandbox.command import Tools, bare_command, find_tools, sandboxed_command
+from evals.sandbox.command import Tools, bare_command, find_bubblewrap, find_tools, sandboxed_command
 from evals.sandbox.inside.wire import encode
-from evals.sandbox.process import TooMuchOutput, run_limited
+from evals.sandbox.process import NotDone, TooMuchOutput, run_limited
 from evals.sandbox.syscalls import seccomp_filter
 
+READY = b"ready \n"
+"""What the checker says first; before it, whatever fails is the sandbox's fault."""
 INSTALL = (
     "Model-written code is run in a sandbox only. Install bubblewrap 0.8 or newer (`apt-get install bubblewrap`, "
     "`dnf install bubblewrap`, `pacman -S bubblewrap`) and allow user namespaces (in a container: "
@@ -108,13 +110,16 @@ class Sandbox:
             return self._tools
 
     async def _find(self) -> Tools:
-        said = ["bubblewrap is not installed"]
+        said: list[str] = []
         for tools in find_tools(self.python, unsafe=self.unsafe):
             outcome = await self._run(tools, UNSAFE_PROBE if self.unsafe else PROBE)
             if outcome.status == "passed":
                 return tools
-            said = [*(line for line in said if line.startswith(tools.python)), f"{tools.python}: {outcome.detail}"]
-        raise SandboxMissing(f"No working sandbox ({'; '.join(said)}). {INSTALL}")
+            said.append(f"{tools.python}: {outcome.detail}")
+        if self.unsafe:
+            raise SandboxMissing(f"No interpreter runs model-written code here ({'; '.join(said) or 'none found'}).")
+        missing = "no interpreter starts" if find_bubblewrap() else "bubblewrap is not installed"
+        raise SandboxMissing(f"No working sandbox ({'; '.join(said) or missing}). {INSTALL}")
 
     async def check(self, program: Program) -> Outcome:
         """Run a program against its tests.
@@ -133,10 +138,16 @@ class Sandbox:
         )
         try:
             printed, complaint = await run_limited(
-                command, job, wall_s=self.limits.wall_s, output_bytes=self.limits.output_bytes, drop=tools.drop
+                command,
+                job,
+                wall_s=self.limits.wall_s,
+                output_bytes=self.limits.output_bytes,
+                drop=tools.drop,
+                contained=not self.unsafe,
             )
-        except TimeoutError:
-            return Outcome("rejected", f"not done within {self.limits.wall_s:g} s")
+        except NotDone as late:
+            started = late.printed.startswith(READY)
+            return Outcome("rejected" if started else "broken", f"not done within {self.limits.wall_s:g} s")
         except TooMuchOutput:
             return Outcome("rejected", f"more than {self.limits.output_bytes} bytes of output")
         except OSError as error:
@@ -167,7 +178,7 @@ def inner_limits(limits: Limits, unsafe: bool) -> list[str]:
 def judge(printed: bytes, complaint: bytes, secret: str) -> Outcome:
     """What the lines that came out mean. Only the secret makes a pass; nothing printed without it can."""
     lines = printed.decode("utf-8", "replace").split("\n")
-    if lines[0] != "ready ":
+    if not printed.startswith(READY):
         said = complaint.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         return Outcome("broken", f"the sandbox did not start: {said[-1][:300]}")
     if len(lines) != 3 or lines[2]:

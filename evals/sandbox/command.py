@@ -41,7 +41,7 @@ class Tools:
 
 def find_tools(python: str | None, *, unsafe: bool) -> Iterator[Tools]:
     """Tools to try, the likeliest first; none where bubblewrap is missing and wanted."""
-    bubblewrap = None if unsafe else shutil.which("bwrap", path=f"{PATH}:{os.environ.get('PATH', '')}")
+    bubblewrap = None if unsafe else find_bubblewrap()
     if bubblewrap is None and not unsafe:
         return
     version = bubblewrap and bubblewrap_version(bubblewrap)
@@ -51,6 +51,11 @@ def find_tools(python: str | None, *, unsafe: bool) -> Iterator[Tools]:
         except (OSError, subprocess.SubprocessError):
             continue
         yield Tools(name, bubblewrap, version, prefix_of(name), program, drop=not unsafe and os.geteuid() == 0)
+
+
+def find_bubblewrap() -> str | None:
+    """Where bubblewrap is."""
+    return shutil.which("bwrap", path=f"{PATH}:{os.environ.get('PATH', '')}")
 
 
 def interpreters(unsafe: bool) -> list[str]:

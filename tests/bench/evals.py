@@ -1,12 +1,13 @@
 """`python -m tests.bench.evals`: what grading costs, as ratios of two things run in turn.
 
 164 canonical HumanEval solutions, each checked in the sandbox, against 164 starts of the sandbox's interpreter with
-nothing to do; one at a time, in turn. Needs the benchmark's file (`--data`, or the data folder).
+nothing to do; as many at a time as there are cores, in turn. Needs the benchmark's file (`--data`, or the data folder).
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,22 +20,27 @@ from tests.bench.measure import Ratio, in_turn, report
 
 BARE = ("-s", "-S", "-B", "-c", "pass")
 PLAIN = ("-c", "pass")
+CORES = os.cpu_count() or 1
 
 
 async def checks(programs: list[Program]) -> None:
     """Check each; all must pass, or the figure is of something else."""
-    async with Grading() as grading:
-        for each in programs:
-            outcome = await grading.check(each)
+    async with Grading(concurrency=CORES) as grading:
+        for outcome in await asyncio.gather(*map(grading.check, programs)):
             if outcome.status != "passed":
                 raise SystemExit(f"a canonical solution does not pass: {outcome.detail}")
 
 
 async def starts(python: str, options: tuple[str, ...], count: int) -> None:
-    """Start the interpreter so many times, one after the other, and do nothing with it."""
-    for _ in range(count):
-        process = await asyncio.create_subprocess_exec(python, *options, env={}, cwd="/")
-        await process.wait()
+    """Start the interpreter so many times and do nothing with it."""
+    places = asyncio.Semaphore(CORES)
+
+    async def start() -> None:
+        async with places:
+            process = await asyncio.create_subprocess_exec(python, *options, env={}, cwd="/")
+            await process.wait()
+
+    await asyncio.gather(*(start() for _ in range(count)))
 
 
 def interpreter() -> str:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,39 +46,48 @@ async def count(problems: Sequence[Problem], grade: Callable[[Problem], Awaitabl
     return Counter(verdict.status for verdict in verdicts)
 
 
-async def grade_boxed(name: str, problems: Sequence[Problem], made: Callable[[str], str]) -> Counter[str]:
+async def grade_boxed(
+    name: str, problems: Sequence[Problem], made: Callable[[str], str], grading: Grading
+) -> Counter[str]:
     benchmark = BENCHMARKS[name]
-    async with Grading(maths_limit_s=60.0) as grading:
 
-        async def grade(problem: Problem) -> Verdict:
-            prompt = benchmark.prompt(problem, "paper", 0)
-            text = f"As \\boxed{{0}} cannot be, it is $\\boxed{{{made(problem.answer)}}}$."
-            return await benchmark.grade(problem, prompt, text, grading)
+    async def grade(problem: Problem) -> Verdict:
+        prompt = benchmark.prompt(problem, "paper", 0)
+        text = f"As \\boxed{{0}} cannot be, it is $\\boxed{{{made(problem.answer)}}}$."
+        return await benchmark.grade(problem, prompt, text, grading)
 
-        return await count(problems, grade)
+    return await count(problems, grade)
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[Grading]:
+    async with Grading(concurrency=1, maths_limit_s=60.0, limits=BUSY) as owned:
+        yield owned
 
 
 @pytest.mark.parametrize("name", ["aime24", "aime25", "aime26"])
-async def test_aime_gold_answers_are_right_and_others_wrong(data_folder: Path, name: str) -> None:
+async def test_aime_gold_answers_are_right_and_others_wrong(data_folder: Path, name: str, patient: Grading) -> None:
     problems = BENCHMARKS[name].load(data_folder).problems
     assert len({problem.id for problem in problems}) == 30
-    assert await grade_boxed(name, problems, lambda gold: gold) == {"correct": 30}
-    assert await grade_boxed(name, problems, lambda gold: gold.zfill(3)) == {"correct": 30}
+    assert await grade_boxed(name, problems, lambda gold: gold, patient) == {"correct": 30}
+    assert await grade_boxed(name, problems, lambda gold: gold.zfill(3), patient) == {"correct": 30}
     for made in (perturbed, lambda gold: f"{gold}0", lambda gold: f"-{int(gold) or 1}", lambda gold: f"{gold}.5"):
-        assert await grade_boxed(name, problems, made) == {"incorrect": 30}
+        assert await grade_boxed(name, problems, made, patient) == {"incorrect": 30}
 
 
-async def test_some_math500_gold_answers_are_right_and_perturbed_ones_wrong(data_folder: Path) -> None:
+async def test_some_math500_gold_answers_are_right_and_perturbed_ones_wrong(
+    data_folder: Path, patient: Grading
+) -> None:
     problems = BENCHMARKS["math500"].load(data_folder).problems[::25]
-    assert await grade_boxed("math500", problems, lambda gold: gold) == {"correct": 20}
-    assert await grade_boxed("math500", problems, perturbed) == {"incorrect": 20}
+    assert await grade_boxed("math500", problems, lambda gold: gold, patient) == {"correct": 20}
+    assert await grade_boxed("math500", problems, perturbed, patient) == {"incorrect": 20}
 
 
 @pytest.mark.long
-async def test_all_math500_gold_answers_are_right_and_perturbed_ones_wrong(data_folder: Path) -> None:
+async def test_all_math500_gold_answers_are_right_and_perturbed_ones_wrong(data_folder: Path, patient: Grading) -> None:
     problems = BENCHMARKS["math500"].load(data_folder).problems
-    assert await grade_boxed("math500", problems, lambda gold: gold) == {"correct": 500}
-    assert await grade_boxed("math500", problems, perturbed) == {"incorrect": 500}
+    assert await grade_boxed("math500", problems, lambda gold: gold, patient) == {"correct": 500}
+    assert await grade_boxed("math500", problems, perturbed, patient) == {"incorrect": 500}
 
 
 @pytest.mark.long

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -191,14 +193,18 @@ async def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.fixture
-def broken_bubblewrap(tmp_path: Path) -> Path:
-    """A folder with a bwrap that is refused its namespaces, as in a locked-down container."""
-    for folder in (tmp_path, *(parent for parent in tmp_path.parents if parent.name.startswith("pytest-"))):
-        folder.chmod(0o755)  # the check has given up root's rights when it starts the program
-    program = tmp_path / "bwrap"
-    program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
-    program.chmod(0o755)
-    return tmp_path
+def broken_bubblewrap() -> Iterator[Path]:
+    """A folder with a bwrap that is refused its namespaces, as in a locked-down container.
+
+    Every user can read it: the check has given up root's rights when it starts the program.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        program = folder / "bwrap"
+        program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+        program.chmod(0o755)
+        yield folder
 
 
 async def test_a_sandbox_that_does_not_work_is_refused_with_its_own_words(
@@ -251,3 +257,11 @@ async def test_what_was_used_is_told(grading: Grading) -> None:
     assert told["kind"] == "bubblewrap"
     assert re.fullmatch(r"[\d.]+", told["bubblewrap"])
     assert told["system_call_filter"] is True
+
+
+async def test_a_sandbox_too_slow_to_start_is_not_the_programs_fault() -> None:
+    sandbox = Sandbox()
+    await sandbox.prepare()
+    sandbox.limits = Limits(wall_s=0.001)
+    outcome = await sandbox.check(asked(RIGHT))
+    assert (outcome.status, outcome.detail) == ("broken", "not done within 0.001 s")

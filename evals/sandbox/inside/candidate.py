@@ -6,12 +6,12 @@ import builtins
 import os
 import resource
 import sys
-from collections.abc import Callable
 
 from evals.sandbox.inside.wire import Link, encode
 
-TYPE_CHECKING = False  # the module `typing` costs every check milliseconds
+TYPE_CHECKING = False  # `typing` and `collections` cost every check milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 

@@ -12,7 +12,7 @@ import time
 from evals.sandbox.inside.candidate import be_candidate, text_of
 from evals.sandbox.inside.wire import CandidateGoneError, Link, NotPlainError, decode, encode
 
-TYPE_CHECKING = False  # the module `typing` costs every check milliseconds
+TYPE_CHECKING = False  # `typing` and `collections` cost every check milliseconds
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, NoReturn

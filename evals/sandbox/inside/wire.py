@@ -8,9 +8,8 @@ they read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, KeysView, ValuesView
 
-TYPE_CHECKING = False  # the module `typing` costs every check milliseconds
+TYPE_CHECKING = False  # `typing` and `collections` cost every check milliseconds
 if TYPE_CHECKING:
     from typing import Any
 
@@ -71,7 +70,7 @@ def _items(value: Any) -> tuple[bytes, list[Any]]:
         return b"D", [part for pair in dict.items(value) for part in pair]
     if isinstance(value, range):
         return b"R", [value.start, value.stop, value.step]
-    if isinstance(value, (Iterator, KeysView, ValuesView)):
+    if isinstance(value, VIEWS) or hasattr(type(value), "__next__"):
         return b"I", [item for item, _ in zip(value, range(MOST_ITEMS))]  # noqa: B905 (Python 3.9 has no `strict`)
     raise NotPlainError(f"a value of type {type(value).__name__[:100]} is not plain data")
 
@@ -103,6 +102,7 @@ SCALARS: tuple[tuple[Any, bytes, Any], ...] = (
     ((bytes, bytearray), b"y", bytes),
 )
 SERIES: tuple[tuple[Any, bytes], ...] = ((list, b"L"), (tuple, b"T"), (set, b"S"), (frozenset, b"F"))
+VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 OF_BYTES: dict[bytes, Any] = {
     b"N": lambda body: None,
     b"B": bool,
