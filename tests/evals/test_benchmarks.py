@@ -75,16 +75,14 @@ async def test_aime_gold_answers_are_right_and_others_wrong(data_folder: Path, n
         assert await grade_boxed(name, problems, made, patient) == {"incorrect": 30}
 
 
-async def test_some_math500_gold_answers_are_right_and_perturbed_ones_wrong(
-    data_folder: Path, patient: Grading
-) -> None:
+async def test_some_math500_answers_are_right_and_perturbed_ones_wrong(data_folder: Path, patient: Grading) -> None:
     problems = BENCHMARKS["math500"].load(data_folder).problems[::25]
     assert await grade_boxed("math500", problems, lambda gold: gold, patient) == {"correct": 20}
     assert await grade_boxed("math500", problems, perturbed, patient) == {"incorrect": 20}
 
 
 @pytest.mark.long
-async def test_all_math500_gold_answers_are_right_and_perturbed_ones_wrong(data_folder: Path, patient: Grading) -> None:
+async def test_all_math500_answers_are_right_and_perturbed_ones_wrong(data_folder: Path, patient: Grading) -> None:
     problems = BENCHMARKS["math500"].load(data_folder).problems
     assert await grade_boxed("math500", problems, lambda gold: gold, patient) == {"correct": 500}
     assert await grade_boxed("math500", problems, perturbed, patient) == {"incorrect": 500}
