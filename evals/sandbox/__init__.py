@@ -22,7 +22,7 @@ from evals.sandbox.inside.wire import encode
 from evals.sandbox.process import NotDone, TooMuchOutput, run_limited
 from evals.sandbox.syscalls import seccomp_filter
 
-READY = b"ready \n"
+READY = b"ready  \n"
 """What the checker says first; before it, whatever fails is the sandbox's fault."""
 INSTALL = (
     "Model-written code is run in a sandbox only. Install bubblewrap 0.8 or newer (`apt-get install bubblewrap`, "
@@ -176,19 +176,17 @@ def inner_limits(limits: Limits, unsafe: bool) -> list[str]:
 
 
 def judge(printed: bytes, complaint: bytes, secret: str) -> Outcome:
-    """What the lines that came out mean. Only the secret makes a pass; nothing printed without it can."""
-    lines = printed.decode("utf-8", "replace").split("\n")
+    """What the lines that came out mean. Only a line with the secret is the checker's; any other counts for nothing."""
     if not printed.startswith(READY):
         said = complaint.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         return Outcome("broken", f"the sandbox did not start: {said[-1][:300]}")
-    if len(lines) != 3 or lines[2]:
-        return Outcome("rejected", "the check ended without a result")
-    word, _, text = lines[1].partition(" ")
-    if word == "passed" and hmac.compare_digest(text.encode(), secret.encode()):
-        return Outcome("passed")
-    if word == "broken":
-        return Outcome("broken", text[:300])
-    return Outcome("rejected", text[:300] if word == "rejected" else "the check ended without a result")
+    lines = printed.removeprefix(READY).decode("utf-8", "replace").split("\n")
+    word, _, rest = lines[0].partition(" ")
+    told, _, text = rest.partition(" ")
+    mine = len(lines) == 2 and not lines[1] and hmac.compare_digest(told.encode(), secret.encode())
+    if mine and word in ("passed", "rejected", "broken"):
+        return Outcome(word, text[:300])
+    return Outcome("rejected", "the check ended without a result")
 
 
 PROBE = Program(

@@ -58,7 +58,7 @@ CHEATS = {
         "does not hold",
     ),
     "printing at exit": (
-        "import atexit\natexit.register(lambda: print('{\"secret\": 1}'))\ndef f(x):\n    return 0\n",
+        "import atexit\natexit.register(lambda: print('passed '))\ndef f(x):\n    return 0\n",
         "does not hold",
     ),
     "an AssertionError of its own": ("def f(x):\n    raise AssertionError('passed')\n", "raised AssertionError"),
@@ -102,7 +102,7 @@ CHEATS = {
         "import os\ndef f(x):\n    for pid in filter(str.isdigit, os.listdir('/proc')):\n"
         "        if pid != str(os.getpid()):\n            for fd in (1, 2):\n                try:\n"
         "                    with open(f'/proc/{pid}/fd/{fd}', 'w') as file:\n"
-        '                        file.write(\'{"secret": "passed"}\\n\')\n                except OSError:\n'
+        "                        file.write('passed  \\n')\n                except OSError:\n"
         "                    pass\n    return 0\n",
         "does not hold|without a result",
     ),

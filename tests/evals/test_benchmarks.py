@@ -75,6 +75,7 @@ async def test_aime_gold_answers_are_right_and_others_wrong(data_folder: Path, n
         assert await grade_boxed(name, problems, made, patient) == {"incorrect": 30}
 
 
+@pytest.mark.slow
 async def test_some_math500_answers_are_right_and_perturbed_ones_wrong(data_folder: Path, patient: Grading) -> None:
     problems = BENCHMARKS["math500"].load(data_folder).problems[::25]
     assert await grade_boxed("math500", problems, lambda gold: gold, patient) == {"correct": 20}
@@ -130,6 +131,7 @@ async def check_broken(problems: Sequence[Problem]) -> Counter[str]:
 UNTRUE = "rejected: an assertion of the tests does not hold"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bubblewrap")
 async def test_some_canonical_solutions_pass_and_broken_ones_fail(data_folder: Path) -> None:
     problems = BENCHMARKS["humaneval"].load(data_folder).problems

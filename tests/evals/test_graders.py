@@ -206,6 +206,7 @@ async def test_maths_verdicts(grading: Grading) -> None:
     assert (none.extracted, none.detail) == (None, "no answer found")
 
 
+@pytest.mark.slow
 async def test_a_bomb_is_killed_is_a_failure_and_the_run_goes_on() -> None:
     async with Grading(concurrency=1, maths_limit_s=3.0) as grading:
         verdict = await grade_maths("5", r"\boxed{9^{9^{9^{9}}}}", grading.workers)
@@ -217,6 +218,7 @@ async def test_a_bomb_is_killed_is_a_failure_and_the_run_goes_on() -> None:
         assert (await grade_maths("5", r"\boxed{5}", grading.workers)).status == "correct"
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_is_replaced_and_one_that_is_late_is_gone() -> None:
     workers = Workers(1, 60.0)
     assert await ask_released(workers, "x", "x")

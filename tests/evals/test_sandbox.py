@@ -36,6 +36,7 @@ async def test_a_cheat_is_rejected_for_what_it_is(grading: Grading, name: str) -
     assert re.search(reason, outcome.detail), outcome.detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 async def test_a_bomb_ends_within_its_limits_and_the_run_goes_on(short: Grading, name: str) -> None:
     solution, reason = BOMBS[name]
@@ -165,21 +166,23 @@ def test_a_killed_harness_leaves_nothing() -> None:
         time.sleep(0.05)
 
 
-def test_only_the_secret_makes_a_pass() -> None:
-    assert judge(b"ready \npassed right\n", b"", "right").status == "passed"
-    for told in (
-        "passed wrong\n",
-        "passed \n",
-        "passed\n",
-        "",
-        "passed right",
-        "right\n",
-        "passed right\nmore\n",
+@pytest.mark.parametrize(
+    "told",
+    [
+        *("passed wrong \n", "passed  \n", "passed\n", "", "passed right ", "right\n", "passed right \nmore\n"),
+        *("broken wrong it is\n", "broken right it is\npassed right \n", "done right \n", "passed\n right \n"),
         "\udcff\n",
-    ):
-        printed = f"ready \n{told}".encode("utf-8", "surrogateescape")
-        assert judge(printed, b"", "right").status == "rejected"
-    assert judge(b"ready \nbroken right\n", b"", "right").status == "broken"
+    ],
+)
+def test_a_line_without_the_secret_counts_for_nothing(told: str) -> None:
+    outcome = judge(f"ready  \n{told}".encode("utf-8", "surrogateescape"), b"", "right")
+    assert (outcome.status, outcome.detail) == ("rejected", "the check ended without a result")
+
+
+def test_a_line_with_the_secret_is_the_checkers() -> None:
+    assert judge(b"ready  \npassed right \n", b"", "right").status == "passed"
+    assert judge(b"ready  \nrejected right it is wrong\n", b"", "right").detail == "it is wrong"
+    assert judge(b"ready  \nbroken right our fault\n", b"", "right").status == "broken"
     refused = judge(b"", b"bwrap: No permissions to create new namespace\n", "right")
     assert (refused.status, "No permissions" in refused.detail) == ("broken", True)
 
@@ -242,6 +245,7 @@ async def test_each_wall_is_needed(monkeypatch: pytest.MonkeyPatch, option: str)
     assert "does not hold" in outcome.detail
 
 
+@pytest.mark.slow
 async def test_unsafe_runs_with_limits_and_says_what_it_is() -> None:
     async with Grading(unsafe=True, limits=Limits(wall_s=20, cpu_s=1)) as grading:
         await grading.prepare(runs_code=True)

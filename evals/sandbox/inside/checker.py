@@ -161,15 +161,13 @@ def main() -> NoReturn:
     limit(limits)
     candidate = fork_candidate(limits["cpu_s"])
     job = decode(sys.stdin.buffer.read())
-    tell("ready", "")
+    tell("ready", "", "")
     wrong, our_fault = run_tests(job, candidate)
-    if wrong is None:
-        tell("passed", job["secret"])
-    else:
-        tell("broken" if our_fault else "rejected", wrong)
+    word = "passed" if wrong is None else "broken" if our_fault else "rejected"
+    tell(word, job["secret"], wrong or "")
     os._exit(0)
 
 
-def tell(word: str, text: str) -> None:
+def tell(word: str, secret: str, text: str) -> None:
     """A line to the harness."""
-    os.write(1, f"{word} {' '.join(text.split())[:300]}\n".encode("utf-8", "replace"))
+    os.write(1, f"{word} {secret} {' '.join(text.split())[:300]}\n".encode("utf-8", "replace"))
