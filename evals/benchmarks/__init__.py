@@ -1,0 +1,58 @@
+"""The benchmarks: one file and one registry line each.
+
+A benchmark knows how to load its problems, how to ask them and how to grade an answer; it knows nothing of models,
+servers or records. `tests/evals/test_benchmarks.py` holds files and registry lines together and shows that gold
+answers are graded right and wrong ones wrong.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from evals.grading import Grading
+from evals.problem import DataSet, Defaults, Problem, Prompt, Style, Verdict
+from evals.prompts import Template
+
+
+class Benchmark(Protocol):
+    """What every benchmark gives a run."""
+
+    name: str
+    defaults: Defaults
+    runs_code: bool
+    """Whether grading runs model-written code; then `Grading.prepare` refuses early where no sandbox works."""
+
+    def load(self, folder: Path | None = None) -> DataSet:
+        """Read the problems from a data folder (None: the user's own, `evals.data.default_folder()`).
+
+        Raises:
+            DataMissing: The file is not there; the text says how to bring it.
+            DataMismatch: It is not the pinned file.
+        """
+        ...
+
+    def prompt(self, problem: Problem, style: Style | Template, seed: int) -> Prompt:
+        """How the problem is asked.
+
+        Args:
+            problem: One of this benchmark's.
+            style: A built-in wording, or the user's own template.
+            seed: Fixes what is shuffled (GPQA's options), together with the problem's id and nothing else: not the
+                order of the problems. Give each repeat its own seed if options shall be shuffled anew.
+        """
+        ...
+
+    async def grade(self, problem: Problem, prompt: Prompt, answer: str, grading: Grading) -> Verdict:
+        """Grade one answer.
+
+        Args:
+            problem: The problem.
+            prompt: The prompt it answers (made again from problem, style and seed when old records are graded).
+            answer: The text the server sent, without the prompt.
+            grading: Owns the worker processes and the sandbox.
+        """
+        ...
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {}
+"""Every benchmark by its name on the command line."""
