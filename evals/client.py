@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from evals.errors import EvalsError
+
 AGAIN = frozenset({429, 502, 503, 504})
 MESSAGE_CHARS = 400
 """Of a server's error message, that much is kept."""
@@ -24,7 +26,7 @@ NOT_KEPT = frozenset({"token_ids", "chain", "diagnostics"})
 """Parts of `choices[].power` that can be as long as the answer; a record does without."""
 
 
-class CallFailed(Exception):
+class CallFailed(EvalsError):
     """A call that got no answer. `kind`: refused (4xx), failed (5xx), unreachable, timeout or malformed."""
 
     def __init__(self, kind: str, message: str, status: int | None = None) -> None:
@@ -57,7 +59,7 @@ class Reply:
     """One answer. `log_p` is Σ log p in nats over the shown text's tokens, if log-probabilities were asked for.
 
     `power` is `usage.power` and `chain` is `choices[0].power`, None from servers without them. `server_s` is the
-    successful call's time, `waited_s` what failed tries and the waits between them took.
+    successful call's time, None in a batch, `waited_s` what failed tries and the waits between them took.
     """
 
     text: str
@@ -68,7 +70,7 @@ class Reply:
     power: dict[str, Any] | None
     chain: dict[str, Any] | None
     choice: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    server_s: float = 0.0
+    server_s: float | None = None
     waited_s: float = 0.0
     tries: int = 1
 
@@ -180,7 +182,7 @@ def base_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1")
 
 
-def read_reply(body: Mapping[str, Any], server_s: float = 0.0, waited_s: float = 0.0, tries: int = 1) -> Reply:
+def read_reply(body: Mapping[str, Any], server_s: float | None = None, waited_s: float = 0.0, tries: int = 1) -> Reply:
     """An answer from a completion's or a chat completion's JSON.
 
     Raises:

@@ -1,0 +1,118 @@
+"""From what was asked for at the command line to a run: data, servers, models, sandbox and folder, checked in advance."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evals.batch import BatchRun, Polling
+from evals.benchmarks import Benchmark
+from evals.client import CallFailed, Client, Patience
+from evals.errors import OptionError, ServerUnusable
+from evals.grading import Grading
+from evals.problem import DataSet, Style
+from evals.progress import bar
+from evals.prompts import Template
+from evals.records import Folder
+from evals.run import Context, Run
+from evals.settings import Arm, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run as asked for. Arms without a model take `model`, or the first that their server lists."""
+
+    benchmark: Benchmark
+    arms: tuple[Arm, ...]
+    reference: str | None
+    url: str
+    model: str | None
+    output: Path
+    style: Style | Template = "paper"
+    limit: int | None = None
+    repeats: int = 1
+    seed: int = 0
+    max_tokens: int | None = None
+    concurrency: int = 8
+    logprobs: bool = True
+    max_stops: int | None = None
+    batch: bool = False
+    unsafe: bool = False
+    data: Path | None = None
+    api_key: str | None = None
+    patience: Patience = Patience()
+    polling: Polling = Polling()
+
+
+async def carry_out(plan: Plan, console: Console) -> Path:
+    """Run what is asked for to its end, or to the first thing that stops it; the folder with the records."""
+    data = plan.benchmark.load(plan.data)
+    if plan.limit is not None:
+        data = replace(data, problems=data.problems[: plan.limit])
+    async with AsyncExitStack() as stack:
+        grading = await stack.enter_async_context(Grading(unsafe=plan.unsafe))
+        await grading.prepare(runs_code=plan.benchmark.runs_code)
+        clients = await stack.enter_async_context(connected(plan))
+        arms = [await with_model(arm, plan, clients) for arm in plan.arms]
+        settings = settings_of(plan, data, arms, grading)
+        folder = stack.enter_context(Folder(plan.output, settings))
+        total = len(data.problems) * plan.repeats * len(arms)
+        shown = stack.enter_context(bar(total, folder.done.items(), console))
+        said = {url: await client.version() for url, client in clients.items()}
+        servers = {arm.name: (clients[arm.url or plan.url], said[arm.url or plan.url]) for arm in arms}
+        context = Context(settings, plan.benchmark, data.problems, plan.style, folder, grading, servers, shown.record)
+        await (BatchRun(context, plan.polling, shown.note)() if plan.batch else Run(context, plan.concurrency)())
+    return plan.output
+
+
+@asynccontextmanager
+async def connected(plan: Plan) -> AsyncIterator[dict[str, Client]]:
+    """A client for each server. The key goes to the run's own server alone."""
+    async with AsyncExitStack() as stack:
+        clients: dict[str, Client] = {}
+        for url in dict.fromkeys(arm.url or plan.url for arm in plan.arms):
+            key = plan.api_key if url == plan.url else None
+            clients[url] = await stack.enter_async_context(Client(url, key, plan.patience))
+        yield clients
+
+
+async def with_model(arm: Arm, plan: Plan, clients: Mapping[str, Client]) -> Arm:
+    """The arm with the model that it will ask for, known to its server if the server lists any."""
+    url = arm.url or plan.url
+    try:
+        listed = await clients[url].models()
+    except CallFailed as failed:
+        if failed.status not in {404, 405}:
+            raise ServerUnusable(f"the server at {url} cannot be used: {failed.message}") from None
+        listed = []
+    wanted = arm.model or (plan.model if url == plan.url and plan.model else "") or (listed[0] if listed else "")
+    if not wanted:
+        raise OptionError(f"--model: the server at {url} lists no models; say which one to ask for")
+    if listed and wanted not in listed:
+        raise OptionError(f"--model: the server at {url} has no {wanted!r}; it lists {', '.join(listed[:8])}")
+    return replace(arm, model=wanted)
+
+
+def settings_of(plan: Plan, data: DataSet, arms: Sequence[Arm], grading: Grading) -> Settings:
+    """What the run's answers depend on."""
+    described: dict[str, Any] = grading.describe()
+    return Settings(
+        benchmark=data.benchmark,
+        data_sha256=data.sha256,
+        data_source=data.source,
+        data_revision=data.revision,
+        arms=tuple(arms),
+        reference=plan.reference,
+        limit=plan.limit,
+        repeats=plan.repeats,
+        seed=plan.seed,
+        max_tokens=plan.max_tokens or plan.benchmark.defaults.max_tokens,
+        prompt_style="template" if isinstance(plan.style, Template) else plan.style,
+        template_sha256=plan.style.sha256 if isinstance(plan.style, Template) else None,
+        logprobs=plan.logprobs,
+        max_stops=plan.max_stops,
+        grading=described,
+    )
