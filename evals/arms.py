@@ -32,10 +32,16 @@ PAPER: Mapping[str, Any] = {"blocks": 16, "steps_per_block": 10, "cut_power": 4,
 """`--preset paper`: the published runs' settings, and the released code's chain in place of the exact one."""
 
 
-def read_power(text: str | None, defaults: Defaults, *, paper: bool) -> dict[str, Any]:
-    """The `power` object that power arms share: `--power` over the preset over the benchmark's α."""
-    given = read_object(text, "--power") if text else {}
-    return {"alpha": defaults.alpha, **(PAPER if paper else {}), **given}
+def preset_fields(defaults: Defaults, *, paper: bool) -> dict[str, Any]:
+    """The `power` fields that a run has where `--power` gives none: the benchmark's α, or the published settings."""
+    return {"alpha": defaults.alpha, **(PAPER if paper else {})}
+
+
+def single_arm(given: Mapping[str, Any], preset: Mapping[str, Any]) -> Arm:
+    """The arm of a run with a `power` object. What the user gave is sent as it is, for the server to honour or refuse."""
+    method = str(given.get("method", "entropy_cut"))
+    fields = TAKES.get(method, frozenset(preset))
+    return Arm(method, {"method": method, **{k: v for k, v in preset.items() if k in fields}, **given})
 
 
 def read_object(text: str, option: str) -> dict[str, Any]:

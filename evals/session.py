@@ -1,8 +1,8 @@
-"""From what was asked for at the command line to a run: data, servers, models, sandbox and folder, checked in advance."""
+"""From what was asked for to a run: data, servers, models, sandbox and folder, checked before anything is spent."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ from evals.settings import Arm, Settings
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run as asked for. Arms without a model take `model`, or the first that their server lists."""
+    """A run as asked for. Arms without a model take `model`, or the first that their server lists.
+
+    `keys` maps a server's URL to its API key: a key goes to no other server.
+    """
 
     benchmark: Benchmark
     arms: tuple[Arm, ...]
@@ -42,9 +45,9 @@ class Plan:
     batch: bool = False
     unsafe: bool = False
     data: Path | None = None
-    api_key: str | None = None
-    patience: Patience = Patience()
-    polling: Polling = Polling()
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    patience: Patience = field(default_factory=Patience)
+    polling: Polling = field(default_factory=Polling)
 
 
 async def carry_out(plan: Plan, console: Console) -> Path:
@@ -70,12 +73,11 @@ async def carry_out(plan: Plan, console: Console) -> Path:
 
 @asynccontextmanager
 async def connected(plan: Plan) -> AsyncIterator[dict[str, Client]]:
-    """A client for each server. The key goes to the run's own server alone."""
+    """A client for each server."""
     async with AsyncExitStack() as stack:
         clients: dict[str, Client] = {}
         for url in dict.fromkeys(arm.url or plan.url for arm in plan.arms):
-            key = plan.api_key if url == plan.url else None
-            clients[url] = await stack.enter_async_context(Client(url, key, plan.patience))
+            clients[url] = await stack.enter_async_context(Client(url, plan.keys.get(url), plan.patience))
         yield clients
 
 

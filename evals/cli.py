@@ -1,0 +1,156 @@
+"""The `powercut-eval` command: run benchmarks over HTTP, compare methods at equal cost, report with error bars."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from evals import options
+from evals.arms import check_arms, method_arm, preset_fields, read_arm, read_object, single_arm
+from evals.client import Patience
+from evals.errors import OptionError
+from evals.session import Plan, carry_out
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Benchmarks for powercut and other OpenAI servers.")
+COMPARED = ("entropy_cut", "standard", "low_temperature", "uniform_cut", "best_of_n")
+"""The arms of a comparison that names none."""
+
+
+@app.command()
+def run(
+    benchmark: options.BenchmarkName,
+    output: options.Output,
+    url: options.Url = "http://127.0.0.1:8000",
+    model: options.Model = None,
+    power: options.Power = None,
+    limit: options.Limit = None,
+    repeats: options.Repeats = 1,
+    seed: options.Seed = 0,
+    concurrency: options.Concurrency = 8,
+    prompt_style: options.PromptStyle = None,
+    prompt_template: options.PromptTemplate = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    preset: options.Preset = None,
+    batch: options.Batch = False,
+    unsafe: options.Unsafe = False,
+    logprobs: options.Logprobs = True,
+    max_stops: options.MaxStops = None,
+    data: options.Data = None,
+    api_key: options.ApiKey = None,
+    answer_timeout: options.Timeout = 3600.0,
+    retries: options.Retries = 8,
+) -> None:
+    """Answer a benchmark's problems by one method, grade the answers and keep the records."""
+    console = Console(stderr=True)
+    with options.one_clear_line(console):
+        chosen = options.benchmark_named(benchmark)
+        paper = preset is not None
+        if power is None and not paper:
+            arm = method_arm("standard", {}, temperature, top_p)
+        else:
+            if temperature is not None or top_p is not None:
+                raise OptionError("--temperature and --top-p are plain sampling's: a power method takes alpha")
+            given = read_object(power, "--power") if power else {}
+            arm = single_arm(given, preset_fields(chosen.defaults, paper=paper))
+        plan = Plan(
+            chosen,
+            (arm,),
+            None,
+            url,
+            model,
+            output,
+            options.style_of(prompt_style, prompt_template),
+            limit,
+            repeats,
+            seed,
+            max_tokens or (chosen.defaults.paper_max_tokens if paper else None),
+            concurrency,
+            logprobs,
+            max_stops,
+            batch,
+            unsafe,
+            data,
+            options.keys_of(url, api_key, ()),
+            Patience(answer_s=answer_timeout, retries=retries),
+        )
+        finish(plan, console)
+
+
+@app.command()
+def compare(
+    benchmark: options.BenchmarkName,
+    output: options.Output,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="METHOD, NAME={power json} or NAME=URL#MODEL; repeat it")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="the arm whose cost is the others' budget")] = None,
+    url: options.Url = "http://127.0.0.1:8000",
+    model: options.Model = None,
+    power: options.Power = None,
+    limit: options.Limit = None,
+    repeats: options.Repeats = 1,
+    seed: options.Seed = 0,
+    concurrency: options.Concurrency = 8,
+    prompt_style: options.PromptStyle = None,
+    prompt_template: options.PromptTemplate = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    preset: options.Preset = None,
+    batch: options.Batch = False,
+    unsafe: options.Unsafe = False,
+    logprobs: options.Logprobs = True,
+    max_stops: options.MaxStops = None,
+    data: options.Data = None,
+    api_key: options.ApiKey = None,
+    answer_timeout: options.Timeout = 3600.0,
+    retries: options.Retries = 8,
+) -> None:
+    """Answer each problem by several methods with at most the tokens that the reference arm took for it."""
+    console = Console(stderr=True)
+    with options.one_clear_line(console):
+        chosen = options.benchmark_named(benchmark)
+        given = read_object(power, "--power") if power else {}
+        shared = preset_fields(chosen.defaults, paper=preset is not None) | given
+        if "method" in given:
+            raise OptionError("--power: the arms name the methods; leave out method")
+        arms = tuple(read_arm(text, shared, temperature, top_p) for text in arm or COMPARED)
+        reference = reference or arms[0].name
+        check_arms(arms, reference)
+        plan = Plan(
+            chosen,
+            arms,
+            reference,
+            url,
+            model,
+            output,
+            options.style_of(prompt_style, prompt_template),
+            limit,
+            repeats,
+            seed,
+            max_tokens or (chosen.defaults.paper_max_tokens if preset is not None else None),
+            concurrency,
+            logprobs,
+            max_stops,
+            batch,
+            unsafe,
+            data,
+            options.keys_of(url, api_key, arms),
+            Patience(answer_s=answer_timeout, retries=retries),
+        )
+        finish(plan, console)
+
+
+def finish(plan: Plan, console: Console) -> None:
+    """Carry a plan out and say where its records are."""
+    asyncio.run(carry_out(plan, console))
+    console.print(f"records in {plan.output}; `powercut-eval report {plan.output}` sums them up", markup=False)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(app())
