@@ -10,9 +10,9 @@ from evals.errors import TemplateError
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A user's own prompt: a text with `{question}`-style placeholders, sent as a completion.
+    r"""A user's own prompt: a text with `{question}`-style placeholders, sent as a completion.
 
-    A literal brace is doubled, as in Python's format strings: `\\boxed{{}}` sends `\\boxed{}`.
+    A literal brace is doubled, as in Python's format strings: `\boxed{{}}` sends `\boxed{}`.
     """
 
     text: str
