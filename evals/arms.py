@@ -38,7 +38,7 @@ def preset_fields(defaults: Defaults, *, paper: bool) -> dict[str, Any]:
 
 
 def single_arm(given: Mapping[str, Any], preset: Mapping[str, Any]) -> Arm:
-    """The arm of a run with a `power` object. What the user gave is sent as it is, for the server to honour or refuse."""
+    """The arm of a run with a `power` object. What the user gave is sent as it is: the server honours or refuses it."""
     method = str(given.get("method", "entropy_cut"))
     fields = TAKES.get(method, frozenset(preset))
     return Arm(method, {"method": method, **{k: v for k, v in preset.items() if k in fields}, **given})

@@ -32,7 +32,7 @@ class Problem:
     benchmark: str
     question: str = field(repr=False)
     answer: str = field(repr=False)
-    extra: Mapping[str, Any] = field(default=NOTHING, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Prompt:
     stops: tuple[str, ...] = ()
     style: str = "paper"
     gold: str = field(default="", repr=False)
-    record: Mapping[str, Any] = NOTHING
+    record: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.messages is None):
@@ -79,7 +79,7 @@ class Verdict:
     extracted: str | None
     grader: str
     detail: str = ""
-    others: Mapping[str, bool] = NOTHING
+    others: Mapping[str, bool] = field(default_factory=lambda: NOTHING)
 
 
 EXTRACTED_CHARS = 1000

@@ -31,7 +31,7 @@ class Tally:
         """Accuracy so far of each arm, tokens and failures."""
         arms = [f"{arm} {self.correct[arm] / count:.3f}" for arm, count in self.answers.items()]
         failed = f", {self.failures} failed" if self.failures else ""
-        return f"{' '.join(arms) or 'no answer yet'} | {self.tokens:,} tokens{failed}"
+        return f"{self.tokens:,} tokens{failed} | {' '.join(arms) or 'no answer yet'}"
 
 
 class Bar:
