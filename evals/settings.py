@@ -132,8 +132,8 @@ def request_body(
     elif budget is not None:
         longest = min(longest, budget)
     body["max_tokens"] = longest
-    if prompt.stops:
-        body["stop"] = list(prompt.stops[: settings.max_stops])
+    if stops := list(prompt.stops[: settings.max_stops]):
+        body["stop"] = stops
     for name in ("temperature", "top_p"):
         if (value := getattr(arm, name)) is not None:
             body[name] = value
