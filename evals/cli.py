@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -143,6 +144,32 @@ def compare(
             Patience(answer_s=answer_timeout, retries=retries),
         )
         finish(plan, console)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="folders of runs and comparisons", metavar="DIR...")],
+    output: Annotated[Path | None, typer.Option(help="where the report goes (default: the first folder)")] = None,
+    delta: Annotated[float, typer.Option(min=1e-6, max=0.5, help="chance that an interval fails")] = 0.05,
+    tried: Annotated[
+        int | None, typer.Option(min=1, help="configurations tried on these problems, all counted")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="the arm that the others are tested against")] = None,
+    published: Annotated[Path | None, typer.Option(help="JSON with numbers from elsewhere to stand beside")] = None,
+    texts: Annotated[bool, typer.Option(help="show answers on the page")] = True,
+    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+) -> None:
+    """Write report.md, report.json and report.html on one or several runs, and print the first."""
+    from evals.report.published import read_published  # scipy and matplotlib take a second to import
+    from evals.report.summary import Level
+    from evals.report.write import write_report
+
+    console = Console(stderr=True)
+    with options.one_clear_line(console):
+        beside = read_published(published) if published else []
+        where = output or folders[0]
+        typer.echo(write_report(folders, where, Level(delta, tried, seed), reference, beside, texts=texts))
+        console.print(f"report.md, report.json and report.html are in {where}", markup=False)
 
 
 def finish(plan: Plan, console: Console) -> None:

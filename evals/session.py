@@ -108,7 +108,7 @@ def settings_of(plan: Plan, data: DataSet, arms: Sequence[Arm], grading: Grading
         data_revision=data.revision,
         arms=tuple(arms),
         reference=plan.reference,
-        limit=plan.limit,
+        problems=len(data.problems),
         repeats=plan.repeats,
         seed=plan.seed,
         max_tokens=plan.max_tokens or plan.benchmark.defaults.max_tokens,

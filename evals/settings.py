@@ -42,7 +42,7 @@ class Settings:
 
     Attributes:
         reference: The arm whose cost on a problem is every arm's budget there; None: no budgets.
-        limit: The first so many problems, None for all.
+        problems: How many problems: the first ones of the data.
         repeats: Answers to each problem by each arm.
         logprobs: Whether log-probabilities are asked for, which gives Σ log p.
         max_stops: Stop strings sent at most, None for all.
@@ -55,7 +55,7 @@ class Settings:
     data_revision: str
     arms: tuple[Arm, ...]
     reference: str | None
-    limit: int | None
+    problems: int
     repeats: int
     seed: int
     max_tokens: int
