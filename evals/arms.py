@@ -26,7 +26,8 @@ TAKES: Mapping[str, frozenset[str]] = {
 EFFORT = frozenset({"entropy_cut", "uniform_cut", "multiple_try", "best_of_n", "smc", "tmc"})
 """Methods that take `effort`."""
 PLAIN = frozenset({"temperature", "top_p"})
-PLACE = frozenset({"url", "model"})
+PLACE = frozenset({"url", "model", "capped"})
+KINDS: Mapping[str, type] = {"url": str, "model": str, "capped": bool}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 PAPER: Mapping[str, Any] = {"blocks": 16, "steps_per_block": 10, "cut_power": 4, "top_k": 50, "mode": "paper"}
 """`--preset paper`: the published runs' settings, and the released code's chain in place of the exact one."""
@@ -66,9 +67,9 @@ def method_arm(method: str, shared: Mapping[str, Any], temperature: float | None
 def read_arm(text: str, shared: Mapping[str, Any], temperature: float | None, top_p: float | None) -> Arm:
     """`METHOD`, `NAME={json}` or `NAME=URL#MODEL`.
 
-    In the JSON, `temperature` and `top_p` are plain sampling's, `url` and `model` say where, and all else is the
-    `power` object, which starts from the shared one if it names a method. An arm at another server is sampled plainly,
-    at the run's temperature.
+    In the JSON, `temperature` and `top_p` are plain sampling's, `url` and `model` say where, `"capped": false` frees
+    the arm from the reference's cost, and all else is the `power` object, which starts from the shared one if it names
+    a method. An arm at another server is sampled plainly, at the run's temperature.
     """
     name, equals, rest = text.partition("=")
     if not NAME.fullmatch(name):
@@ -98,7 +99,11 @@ def object_arm(
         power = dict(method_arm(power["method"], shared, None, None).power or {}) | power
     if power.get("method") == "standard":
         raise OptionError(f"--arm {name}: standard is plain sampling: leave out method, give temperature")
-    base = Arm(name, power or None, model=given.get("model", ""), url=given.get("url"))
+    for field, kind in KINDS.items():
+        if field in given and not isinstance(given[field], kind):
+            raise OptionError(f"--arm {name}: {field} must be {'true or false' if kind is bool else 'a text'}")
+    place = {field: value for field, value in given.items() if field in PLACE}
+    base = Arm(name, power or None, **place)
     if power:
         return base
     return replace(base, temperature=given.get("temperature", temperature), top_p=given.get("top_p", top_p))

@@ -73,7 +73,7 @@ def ready(context: Context, unit: int, problem: Problem, repeat: int) -> list[It
         found = folder.answered(Key(reference, problem.id, repeat))
         arms = tuple(arm for arm in arms if (arm.name == reference) is (found is None))
         budget = max(1, found["tokens"]["generated"] or 1) if found is not None else None
-    items = [Item(unit, place, arm, problem, repeat, budget) for place, arm in enumerate(arms)]
+    items = [Item(unit, at, arm, problem, repeat, budget if arm.capped else None) for at, arm in enumerate(arms)]
     return [item for item in items if folder.answered(item.key) is None]
 
 

@@ -26,6 +26,7 @@ class Arm:
         top_p: Of plain sampling; None leaves it to the server.
         model: The model's id on its server.
         url: Its server, None for the run's own.
+        capped: Whether it is held to the reference arm's cost, where there is a reference.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Arm:
     top_p: float | None = None
     model: str = ""
     url: str | None = None
+    capped: bool = True
 
 
 @dataclass(frozen=True, slots=True)

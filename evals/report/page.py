@@ -36,7 +36,7 @@ def page(summary: Mapping[str, Any], groups: Sequence[Sequence[ArmTable]], texts
     for number, (found, tables) in enumerate(zip(summary["benchmarks"], groups, strict=True)):
         name = escape(found["benchmark"])
         parts.append(f"<h2>{name}: plots</h2>")
-        made = plots(found, str(number))
+        made = plots(found, f"plot{number}")
         parts += [f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" for title, svg in made.items()]
         parts += [f"<h2>{name}: every problem</h2>", grid(found)]
         if texts and found["benchmark"] not in UNSHOWN:

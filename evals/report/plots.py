@@ -9,8 +9,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 BINS = 24
+SPREAD = 8
+"""Arms whose costs differ by more than this factor are shown on a logarithmic axis."""
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False}
 STYLE |= {"axes.spines.right": False, "legend.frameon": False}
 
@@ -18,26 +21,30 @@ STYLE |= {"axes.spines.right": False, "legend.frameon": False}
 def plots(found: Mapping[str, Any], name: str) -> dict[str, str]:
     """Title → SVG of one benchmark's plots; those without anything to show are left out."""
     made = {
-        "Accuracy against tokens drawn": draw(accuracy_against_tokens, found, f"{name} cost"),
-        "pass@k": draw(pass_at_k, found, f"{name} pass") if has_curve(found) else None,
-        "Σ log p of the answers' text": draw(log_likelihoods, found, f"{name} log p") if has_log_p(found) else None,
+        "Accuracy against tokens drawn": draw(accuracy_against_tokens, found, f"{name}-cost"),
+        "pass@k": draw(pass_at_k, found, f"{name}-pass") if has_curve(found) else None,
+        "Σ log p of the answers' text": draw(log_likelihoods, found, f"{name}-logp") if has_log_p(found) else None,
     }
     return {title: svg for title, svg in made.items() if svg is not None}
 
 
 def draw(plot: Callable[[Axes, Mapping[str, Any]], None], found: Mapping[str, Any], salt: str) -> str:
-    """One plot. Ids are salted, since all SVGs of a page share one name space."""
+    """One plot. Ids begin with `salt`, since all SVGs of a page share one name space."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         plot(figure.subplots(), found)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
-    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\1{salt}-", text)
 
 
 def accuracy_against_tokens(axes: Axes, found: Mapping[str, Any]) -> None:
     """A point an arm, with the intervals of both."""
+    drawn = [each["value"] for arm in found["arms"] if (each := arm["cost"]["generated_tokens"]) and each["value"]]
+    if drawn and max(drawn) > SPREAD * min(drawn):
+        axes.set_xscale("log")
     for index, arm in enumerate(found["arms"]):
         tokens, accuracy = arm["cost"]["generated_tokens"], arm["accuracy"]
         if tokens is None or accuracy["value"] is None:
@@ -45,7 +52,7 @@ def accuracy_against_tokens(axes: Axes, found: Mapping[str, Any]) -> None:
         x, y, label = tokens["value"], accuracy["value"], plain(arm["label"])
         across, along = spread(accuracy), spread(tokens)
         axes.errorbar(x, y, across, along, fmt="o", color=f"C{index}", capsize=2, label=label)
-    axes.set(xlabel="tokens drawn an answer (log scale)", ylabel="accuracy", ylim=(-0.02, 1.02), xscale="log")
+    axes.set(xlabel="tokens drawn an answer", ylabel="accuracy", ylim=(-0.02, 1.02))
     legend(axes)
 
 
@@ -61,6 +68,7 @@ def pass_at_k(axes: Axes, found: Mapping[str, Any]) -> None:
             lower, upper = [e["lower"] for _, e in points], [e["upper"] for _, e in points]
             axes.fill_between(ks, lower, upper, color=f"C{index}", alpha=0.12, lw=0)
     axes.set(xlabel="k", ylabel="pass@k", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes)
 
 
@@ -78,7 +86,7 @@ def log_likelihoods(axes: Axes, found: Mapping[str, Any]) -> None:
 def legend(axes: Axes) -> None:
     """The arms' names, if any was drawn."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def spread(found: Mapping[str, Any]) -> list[list[float]] | None:

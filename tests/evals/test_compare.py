@@ -60,6 +60,15 @@ def test_equal_budgets_on_the_real_server(powercut: str, tmp_path: Path) -> None
     assert lasting(again) == lasting(found)
 
 
+def test_an_arm_that_is_not_capped_takes_its_own_course(powercut: str, tmp_path: Path) -> None:
+    free = Arm("free", {"method": "uniform_cut", **POWER}, capped=False)
+    found = carry(plan(powercut, tmp_path, ARMS[0], free, problems=3, reference="entropy_cut"))
+    for problem in range(3):
+        each = found[Key("free", f"letters/{problem}", 0)]
+        assert each["budget_tokens"] is None
+        assert each["chain"]["ended_by"] == "completed"
+
+
 def test_without_the_reference_there_is_no_budget_and_so_no_answer_yet(tmp_path: Path) -> None:
     arms = Arm("power", {"method": "entropy_cut"}), Arm("standard", None)
 
@@ -97,9 +106,11 @@ def test_arms_from_the_command_line() -> None:
     assert read_arm('cold={"temperature": 0.25}', shared, 1.0, 0.9) == Arm("cold", None, 0.25, 0.9)
     found = read_arm('far={"url": "http://h:1", "model": "m", "method": "new", "x": 1}', shared, None, None)
     assert found == Arm("far", {"method": "new", "x": 1}, model="m", url="http://h:1")
+    assert not read_arm('free={"method": "uniform_cut", "capped": false}', shared, None, None).capped
     assert read_arm("rl=http://h:1/v1#org/rl-7b", shared, None, None) == Arm(
         "rl", None, model="org/rl-7b", url="http://h:1/v1"
     )
+    assert not read_arm('free={"method": "uniform_cut", "capped": false}', shared, None, None).capped
     assert read_arm("rl=https://h", shared, 0.5, None) == Arm("rl", None, 0.5, url="https://h")
 
 
@@ -114,6 +125,8 @@ def test_arms_from_the_command_line() -> None:
         ('x={"method": "entropy_cut", "temperature": 1}', "plain sampling's"),
         ('x={"method": "standard"}', "leave out method"),
         ("=http://h", "no name"),
+        ('x={"capped": 1}', "true or false"),
+        ('x={"model": 1}', "a text"),
     ],
 )
 def test_arms_that_make_no_sense(text: str, message: str) -> None:
