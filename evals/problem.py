@@ -6,14 +6,11 @@ be shown in plain text, and a log line or a traceback is such a place.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 Style = Literal["paper", "chat", "few-shot"]
 STYLES: tuple[Style, ...] = ("paper", "chat", "few-shot")
 Status = Literal["correct", "incorrect", "failed"]
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class Problem:
     benchmark: str
     question: str = field(repr=False)
     answer: str = field(repr=False)
-    extra: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Prompt:
     stops: tuple[str, ...] = ()
     style: str = "paper"
     gold: str = field(default="", repr=False)
-    record: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.messages is None):
@@ -79,7 +76,7 @@ class Verdict:
     extracted: str | None
     grader: str
     detail: str = ""
-    others: Mapping[str, bool] = field(default_factory=lambda: NOTHING)
+    others: Mapping[str, bool] = field(default_factory=dict)
 
 
 EXTRACTED_CHARS = 1000

@@ -7,8 +7,14 @@ answers are graded right and wrong ones wrong.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
+from evals.benchmarks.aime import AIME24, AIME25, AIME26
+from evals.benchmarks.gpqa import GPQA
+from evals.benchmarks.humaneval import HUMANEVAL
+from evals.benchmarks.math500 import MATH500
+from evals.data import Source
 from evals.grading import Grading
 from evals.problem import DataSet, Defaults, Problem, Prompt, Style, Verdict
 from evals.prompts import Template
@@ -17,10 +23,25 @@ from evals.prompts import Template
 class Benchmark(Protocol):
     """What every benchmark gives a run."""
 
-    name: str
-    defaults: Defaults
-    runs_code: bool
-    """Whether grading runs model-written code; then `Grading.prepare` refuses early where no sandbox works."""
+    @property
+    def name(self) -> str:
+        """As on the command line and in records."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Its file: hash, origin and revision."""
+        ...
+
+    @property
+    def defaults(self) -> Defaults:
+        """What it is run with where nothing else is said."""
+        ...
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether grading runs model-written code; then `Grading.prepare` refuses early where no sandbox works."""
+        ...
 
     def load(self, folder: Path | None = None) -> DataSet:
         """Read the problems from a data folder (None: the user's own, `evals.data.default_folder()`).
@@ -54,5 +75,14 @@ class Benchmark(Protocol):
         ...
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {}
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {
+        "math500": MATH500,
+        "humaneval": HUMANEVAL,
+        "gpqa": GPQA,
+        "aime24": AIME24,
+        "aime25": AIME25,
+        "aime26": AIME26,
+    }
+)
 """Every benchmark by its name on the command line."""
