@@ -11,10 +11,12 @@ from rich.console import Console
 from evals import options
 from evals.arms import check_arms, method_arm, preset_fields, read_arm, read_object, single_arm
 from evals.client import Patience
+from evals.data_command import app as data_app
 from evals.errors import OptionError
 from evals.session import Plan, carry_out
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Benchmarks for powercut and other OpenAI servers.")
+app.add_typer(data_app)
 COMPARED = ("entropy_cut", "standard", "low_temperature", "uniform_cut", "best_of_n")
 """The arms of a comparison that names none."""
 

@@ -1,5 +1,6 @@
 """From what was asked for to a run: data, servers, models, sandbox and folder, checked before anything is spent."""
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,7 @@ async def carry_out(plan: Plan, console: Console) -> Path:
     if plan.limit is not None:
         data = replace(data, problems=data.problems[: plan.limit])
     async with AsyncExitStack() as stack:
-        grading = await stack.enter_async_context(Grading(unsafe=plan.unsafe))
+        grading = await stack.enter_async_context(Grading(unsafe=plan.unsafe, concurrency=max(2, os.cpu_count() or 2)))
         await grading.prepare(runs_code=plan.benchmark.runs_code)
         clients = await stack.enter_async_context(connected(plan))
         arms = [await with_model(arm, plan, clients) for arm in plan.arms]

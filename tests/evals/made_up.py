@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evals import options
 from evals.cli import main
+from evals.data import Source
 from evals.grading import Grading
 from evals.problem import DataSet, Defaults, Problem, Prompt, Style, Verdict
 from evals.prompts import Template
@@ -15,6 +16,7 @@ from evals.prompts import Template
 class Letters:
     """Which letter comes first? An answer is right if it begins with its problem's letter."""
 
+    source = Source("letters", "letters.txt", "", "", "made up here", "1")
     name = "letters"
     defaults = Defaults(max_tokens=4, alpha=4.0, paper_max_tokens=8)
     runs_code = False
