@@ -12,8 +12,11 @@ from evals import options
 from evals.arms import check_arms, method_arm, preset_fields, read_arm, read_object, single_arm
 from evals.client import Patience
 from evals.data_command import app as data_app
+from evals.divergence import Probe
 from evals.errors import OptionError
+from evals.probing import write_divergence
 from evals.session import Plan, carry_out
+from evals.settings import Arm
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Benchmarks for powercut and other OpenAI servers.")
 app.add_typer(data_app)
@@ -66,19 +69,19 @@ def run(
             url,
             model,
             output,
-            options.style_of(prompt_style, prompt_template),
-            limit,
-            repeats,
-            seed,
-            max_tokens or (chosen.defaults.paper_max_tokens if paper else None),
-            concurrency,
-            logprobs,
-            max_stops,
-            batch,
-            unsafe,
-            data,
-            options.keys_of(url, api_key, ()),
-            Patience(answer_s=answer_timeout, retries=retries),
+            style=options.style_of(prompt_style, prompt_template),
+            limit=limit,
+            repeats=repeats,
+            seed=seed,
+            max_tokens=max_tokens or (chosen.defaults.paper_max_tokens if paper else None),
+            concurrency=concurrency,
+            logprobs=logprobs,
+            max_stops=max_stops,
+            batch=batch,
+            unsafe=unsafe,
+            data=data,
+            keys=options.keys_of(url, api_key, ()),
+            patience=Patience(answer_s=answer_timeout, retries=retries),
         )
         finish(plan, console)
 
@@ -131,19 +134,19 @@ def compare(
             url,
             model,
             output,
-            options.style_of(prompt_style, prompt_template),
-            limit,
-            repeats,
-            seed,
-            max_tokens or (chosen.defaults.paper_max_tokens if preset is not None else None),
-            concurrency,
-            logprobs,
-            max_stops,
-            batch,
-            unsafe,
-            data,
-            options.keys_of(url, api_key, arms),
-            Patience(answer_s=answer_timeout, retries=retries),
+            style=options.style_of(prompt_style, prompt_template),
+            limit=limit,
+            repeats=repeats,
+            seed=seed,
+            max_tokens=max_tokens or (chosen.defaults.paper_max_tokens if preset is not None else None),
+            concurrency=concurrency,
+            logprobs=logprobs,
+            max_stops=max_stops,
+            batch=batch,
+            unsafe=unsafe,
+            data=data,
+            keys=options.keys_of(url, api_key, arms),
+            patience=Patience(answer_s=answer_timeout, retries=retries),
         )
         finish(plan, console)
 
@@ -172,6 +175,63 @@ def report(
         where = output or folders[0]
         typer.echo(write_report(folders, where, Level(delta, tried, seed), reference, beside, texts=texts))
         console.print(f"report.md, report.json and report.html are in {where}", markup=False)
+
+
+@app.command()
+def divergence(
+    benchmark: options.BenchmarkName,
+    output: options.Output,
+    url: options.Url = "http://127.0.0.1:8000",
+    model: options.Model = None,
+    power: Annotated[str | None, typer.Option(help="how answers are drawn, as JSON (default: low temperature)")] = None,
+    alpha: Annotated[float, typer.Option(min=0, help="exponent of the redraws; 0 for plain sampling")] = 4.0,
+    positions: Annotated[int, typer.Option(min=1, help="positions from the top and from the bottom tenth")] = 5,
+    resamples: Annotated[int, typer.Option(min=2, max=128, help="redraws from each position")] = 16,
+    suffix_tokens: Annotated[int, typer.Option(min=1, help="longest redraw")] = 192,
+    top: Annotated[int, typer.Option(min=1, help="log-probabilities a position, for the entropies")] = 20,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    concurrency: options.Concurrency = 4,
+    prompt_style: options.PromptStyle = None,
+    prompt_template: options.PromptTemplate = None,
+    max_tokens: options.MaxTokens = None,
+    unsafe: options.Unsafe = False,
+    max_stops: options.MaxStops = None,
+    data: options.Data = None,
+    api_key: options.ApiKey = None,
+    answer_timeout: options.Timeout = 3600.0,
+    retries: options.Retries = 8,
+) -> None:
+    """Redraw answers from where entropy jumps and from where it does not, and compare how much they diverge."""
+    console = Console(stderr=True)
+    with options.one_clear_line(console):
+        chosen = options.benchmark_named(benchmark)
+        probe = Probe(positions, resamples, suffix_tokens, alternatives=top, alpha=alpha)
+        drawn: dict[str, object] | None = {"method": "low_temperature", "alpha": alpha} if alpha else None
+        arm = Arm("trace", read_object(power, "--power") if power else drawn)
+        plan = Plan(
+            chosen,
+            (arm,),
+            None,
+            url,
+            model,
+            output,
+            style=options.style_of(prompt_style, prompt_template),
+            limit=limit,
+            repeats=1,
+            seed=seed,
+            max_tokens=max_tokens,
+            concurrency=concurrency,
+            max_stops=max_stops,
+            unsafe=unsafe,
+            data=data,
+            keys=options.keys_of(url, api_key, ()),
+            probe=probe,
+            patience=Patience(answer_s=answer_timeout, retries=retries),
+        )
+        asyncio.run(carry_out(plan, console))
+        typer.echo(write_divergence(output, probe))
+        console.print(f"divergence.md and divergence.json are in {output}", markup=False)
 
 
 def finish(plan: Plan, console: Console) -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from rich.console import Console
 from evals.batch import BatchRun, Polling
 from evals.benchmarks import Benchmark
 from evals.client import CallFailed, Client, Patience
+from evals.divergence import Probe
 from evals.errors import OptionError, ServerUnusable
 from evals.grading import Grading
+from evals.probing import Probing
 from evals.problem import DataSet, Style
-from evals.progress import bar
+from evals.progress import Bar, bar
 from evals.prompts import Template
 from evals.records import Folder
 from evals.run import Context, Run
@@ -47,6 +49,7 @@ class Plan:
     unsafe: bool = False
     data: Path | None = None
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    probe: Probe | None = None
     patience: Patience = field(default_factory=Patience)
     polling: Polling = field(default_factory=Polling)
 
@@ -68,8 +71,18 @@ async def carry_out(plan: Plan, console: Console) -> Path:
         said = {url: await client.version() for url, client in clients.items()}
         servers = {arm.name: (clients[arm.url or plan.url], said[arm.url or plan.url]) for arm in arms}
         context = Context(settings, plan.benchmark, data.problems, plan.style, folder, grading, servers, shown.record)
-        await (BatchRun(context, plan.polling, shown.note)() if plan.batch else Run(context, plan.concurrency)())
+        await work(plan, context, shown)
     return plan.output
+
+
+async def work(plan: Plan, context: Context, shown: Bar) -> None:
+    """The kind of run that was asked for."""
+    if plan.probe is not None:
+        await Probing(context, plan.probe, plan.concurrency)()
+    elif plan.batch:
+        await BatchRun(context, plan.polling, shown.note)()
+    else:
+        await Run(context, plan.concurrency)()
 
 
 @asynccontextmanager
@@ -118,4 +131,5 @@ def settings_of(plan: Plan, data: DataSet, arms: Sequence[Arm], grading: Grading
         logprobs=plan.logprobs,
         max_stops=plan.max_stops,
         grading=described,
+        probe=asdict(plan.probe) if plan.probe is not None else None,
     )

@@ -49,6 +49,7 @@ class Settings:
         logprobs: Whether log-probabilities are asked for, which gives Σ log p.
         max_stops: Stop strings sent at most, None for all.
         grading: What `Grading.describe` says.
+        probe: How divergence is measured, None for other runs.
     """
 
     benchmark: str
@@ -66,6 +67,7 @@ class Settings:
     logprobs: bool
     max_stops: int | None
     grading: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    probe: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
