@@ -235,9 +235,12 @@ def divergence(
 
 
 def finish(plan: Plan, console: Console) -> None:
-    """Carry a plan out and say where its records are."""
-    asyncio.run(carry_out(plan, console))
+    """Carry a plan out and say where its records are; calls that failed show in the exit code."""
+    failed = asyncio.run(carry_out(plan, console))
     console.print(f"records in {plan.output}; `powercut-eval report {plan.output}` sums them up", markup=False)
+    if failed:
+        said = f"{failed} calls failed and are recorded as such; the same command asks them again"
+        options.give_up(console, said, options.SOME_FAILED)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +16,8 @@ from evals.prompts import Template
 from evals.settings import Arm
 
 KEY_VARIABLE = "POWERCUT_EVAL_API_KEY"
+SOME_FAILED = 2
+"""Exit code of a run that ended with calls that had failed."""
 STOPPED = 130
 """The shell's exit code for a Ctrl-C."""
 
@@ -78,12 +80,20 @@ def one_clear_line(console: Console) -> Iterator[None]:
     """Errors raised on purpose end the command with their text; anything else is a bug and shows as one."""
     try:
         yield
-    except* EvalsError as group:
-        console.print(f"powercut-eval: {first(group)}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except* KeyboardInterrupt:
-        console.print("powercut-eval: stopped; the same command goes on from here", markup=False)
-        raise typer.Exit(STOPPED) from None
+    except EvalsError as error:
+        give_up(console, str(error), 1)
+    except BaseExceptionGroup as group:
+        if (meant := group.subgroup(EvalsError)) is None:
+            raise
+        give_up(console, str(first(meant)), 1)
+    except KeyboardInterrupt:
+        give_up(console, "stopped; the same command goes on from here", STOPPED)
+
+
+def give_up(console: Console, text: str, code: int) -> NoReturn:
+    """End the command with a line on standard error."""
+    console.print(f"powercut-eval: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code) from None
 
 
 def first(group: BaseExceptionGroup) -> BaseException:

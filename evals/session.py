@@ -19,7 +19,7 @@ from evals.probing import Probing
 from evals.problem import DataSet, Style
 from evals.progress import Bar, bar
 from evals.prompts import Template
-from evals.records import Folder
+from evals.records import ANSWERED, Folder
 from evals.run import Context, Run
 from evals.settings import Arm, Settings
 
@@ -54,8 +54,8 @@ class Plan:
     polling: Polling = field(default_factory=Polling)
 
 
-async def carry_out(plan: Plan, console: Console) -> Path:
-    """Run what is asked for to its end, or to the first thing that stops it; the folder with the records."""
+async def carry_out(plan: Plan, console: Console) -> int:
+    """Run what is asked for to its end, or to the first thing that stops it; how many calls failed."""
     data = plan.benchmark.load(plan.data)
     if plan.limit is not None:
         data = replace(data, problems=data.problems[: plan.limit])
@@ -72,7 +72,7 @@ async def carry_out(plan: Plan, console: Console) -> Path:
         servers = {arm.name: (clients[arm.url or plan.url], said[arm.url or plan.url]) for arm in arms}
         context = Context(settings, plan.benchmark, data.problems, plan.style, folder, grading, servers, shown.record)
         await work(plan, context, shown)
-    return plan.output
+        return sum(record["status"] != ANSWERED for record in folder.done.values())
 
 
 async def work(plan: Plan, context: Context, shown: Bar) -> None:
