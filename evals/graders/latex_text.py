@@ -12,6 +12,12 @@ SYMBOLS = {
 }  # fmt: skip
 """Macros without arguments that leave something; every other leaves only its arguments' text."""
 
+BOLD = {
+    **{ord("A") + place: chr(0x1D400 + place) for place in range(26)},
+    **{ord("a") + place: chr(0x1D41A + place) for place in range(26)},
+}
+"""What `\\mathbf` makes of a letter: another one, so that a bold answer equals no plain one."""
+
 
 def latex_to_text(latex: str) -> str:
     """The text; an unbalanced brace is taken as it comes, so nothing raises."""
@@ -68,6 +74,9 @@ def _macro(latex: str, place: int, depth: int) -> tuple[str, int]:
             _, end = _until(latex, end + 1, closed_by="]", depth=depth + 1)
         under, end = _argument(latex, end, depth + 1)
         return f"sqrt({under})", end
+    if name == "mathbf":
+        start, (bold, end) = end, _argument(latex, end, depth + 1)
+        return bold if "\\" in latex[start:end] else bold.translate(BOLD), end
     if name in ("begin", "end"):
         _, end = _argument(latex, end, depth + 1)
         return "", end

@@ -7,7 +7,8 @@ from evals.graders.boxed import last_boxed
 from evals.graders.workers import WorkerDied, WorkerLate, Workers
 from evals.problem import EXTRACTED_CHARS, Verdict
 
-MATH_VERIFY = f"math-verify {version('math-verify')}"
+MATH_VERIFY = f"math-verify {version('math-verify')}, 9 decimals, bases"
+"""Its version and what `math_worker.by_math_verify` adds."""
 TAIL_CHARS = 2000
 """Of a text without a box, math-verify looks for an answer in the end only."""
 

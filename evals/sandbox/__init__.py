@@ -174,7 +174,7 @@ def judge(printed: bytes, complaint: bytes, secret: str) -> Outcome:
         return Outcome("broken", f"the sandbox did not start: {said[-1][:300]}")
     try:
         told = json.loads(lines[1]) if len(lines) == 2 else None
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         return Outcome("rejected", "the check ended without a result")

@@ -106,7 +106,6 @@ def test_arms_from_the_command_line() -> None:
     assert read_arm('cold={"temperature": 0.25}', shared, 1.0, 0.9) == Arm("cold", None, 0.25, 0.9)
     found = read_arm('far={"url": "http://h:1", "model": "m", "method": "new", "x": 1}', shared, None, None)
     assert found == Arm("far", {"method": "new", "x": 1}, model="m", url="http://h:1")
-    assert not read_arm('free={"method": "uniform_cut", "capped": false}', shared, None, None).capped
     assert read_arm("rl=http://h:1/v1#org/rl-7b", shared, None, None) == Arm(
         "rl", None, model="org/rl-7b", url="http://h:1/v1"
     )

@@ -8,7 +8,6 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from evals.benchmarks import BENCHMARKS
-from evals.errors import DataMissing
 from evals.records import Key
 from evals.report.summary import Level
 from evals.report.write import write_report
@@ -16,21 +15,16 @@ from evals.session import Plan
 from tests.evals.running import QUICK, STANDARD, carry
 from tests.evals.servers import Scripted, completion, served
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 COUNT = 8
 
 
-def humaneval(url: str, output: Path, **more: Any) -> Plan:
-    return Plan(
-        BENCHMARKS["humaneval"], (STANDARD,), None, url, None, output, limit=COUNT, data=DATA, patience=QUICK, **more
-    )
+def humaneval(url: str, output: Path, data: Path) -> Plan:
+    return Plan(BENCHMARKS["humaneval"], (STANDARD,), None, url, None, output, limit=COUNT, data=data, patience=QUICK)
 
 
-def test_reference_solutions_pass_and_broken_ones_fail(tmp_path: Path) -> None:
-    try:
-        problems = BENCHMARKS["humaneval"].load(DATA).problems[:COUNT]
-    except DataMissing as missing:
-        pytest.skip(str(missing))
+@pytest.mark.usefixtures("bubblewrap")
+def test_reference_solutions_pass_and_broken_ones_fail(data_folder: Path, tmp_path: Path) -> None:
+    problems = BENCHMARKS["humaneval"].load(data_folder).problems[:COUNT]
     solutions = {each.question: each.answer for each in problems}
 
     def solve(body: dict[str, Any]) -> Response:
@@ -40,8 +34,8 @@ def test_reference_solutions_pass_and_broken_ones_fail(tmp_path: Path) -> None:
 
     server = Scripted(otherwise=solve)
     with served(server.app) as url:
-        found = carry(humaneval(url, tmp_path / "run"))
-        assert carry(humaneval(url, tmp_path / "run")) == found, "settings are the same in another process"
+        found = carry(humaneval(url, tmp_path / "run", data_folder))
+        assert carry(humaneval(url, tmp_path / "run", data_folder)) == found, "settings are the same in another process"
     assert len(server.bodies) == COUNT
     for index, problem in enumerate(problems):
         verdict = found[Key("standard", problem.id, 0)]["verdict"]
