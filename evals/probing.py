@@ -64,8 +64,8 @@ class Probing:
     async def _problem(self, problem: Problem, slots: asyncio.Semaphore) -> None:
         context = self.context
         client, version = context.servers[context.settings.arms[0].name]
-        record: dict[str, Any] = {**self._key(problem)._asdict(), "versions": {"server": version}}
-        record |= {"settings": context.settings.digest, "seed": answer_seed(context.settings.seed, problem.id, 0)}
+        record: dict[str, Any] = {**self._key(problem)._asdict(), "versions": version}
+        record |= {"settings": context.folder.digest, "seed": answer_seed(context.settings.seed, problem.id, 0)}
         try:
             async with slots:
                 record |= await self._probe(client, problem)

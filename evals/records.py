@@ -48,7 +48,7 @@ class Folder:
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self.path, self.settings = path, settings
+        self.path, self.settings, self.digest = path, settings, settings.digest
         self.done: dict[Key, Record] = {}
         self._writing = threading.Lock()
         self._lock = FileLock(path / LOCK)
@@ -108,7 +108,7 @@ class Folder:
             return
         if (self.path / RECORDS).exists():
             raise RecordsDamaged(f"{self.path} holds {RECORDS} without {SETTINGS}: not a run's folder")
-        content = {"digest": self.settings.digest, "identity": self.settings.identity}
+        content = {"digest": self.digest, "identity": self.settings.identity}
         write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
 
 

@@ -19,7 +19,7 @@ from evals.grading import Grading
 from evals.problem import Problem, Prompt, Style, Verdict
 from evals.prompts import Template
 from evals.records import ANSWERED, FAILED, Folder, Key, Record
-from evals.settings import Arm, Settings, answer_seed, request_body, versions
+from evals.settings import Arm, Settings, answer_seed, request_body
 
 FAILURES_IN_A_ROW = 10
 """After so many failed calls without an answer in between the run stops: the server is down or refuses the settings."""
@@ -29,7 +29,7 @@ RECORDED = frozenset({"max_tokens", "temperature", "top_p", "power", "logprobs"}
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a run works with. `servers` maps an arm's name to its client and what its server says of its version."""
+    """What a run works with. `servers` maps an arm's name to its client and the versions that its answers come from."""
 
     settings: Settings
     benchmark: Benchmark
@@ -37,7 +37,7 @@ class Context:
     style: Style | Template
     folder: Folder
     grading: Grading
-    servers: Mapping[str, tuple[Client, Any]]
+    servers: Mapping[str, tuple[Client, Mapping[str, Any]]]
     tell: Callable[[Record], None] = field(default=lambda record: None)
 
 
@@ -192,8 +192,8 @@ def head(context: Context, asked: Asked) -> dict[str, Any]:
         "request": {name: value for name, value in asked.body.items() if name in RECORDED},
         "budget_tokens": item.budget,
         "seed": answer_seed(settings.seed, item.problem.id, item.repeat),
-        "settings": settings.digest,
-        "versions": versions(context.servers[item.arm.name][1]),
+        "settings": context.folder.digest,
+        "versions": context.servers[item.arm.name][1],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

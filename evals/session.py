@@ -21,7 +21,7 @@ from evals.progress import Bar, bar
 from evals.prompts import Template
 from evals.records import ANSWERED, Folder
 from evals.run import Context, Run
-from evals.settings import Arm, Settings
+from evals.settings import Arm, Settings, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def carry_out(plan: Plan, console: Console) -> int:
         folder = stack.enter_context(Folder(plan.output, settings))
         total = len(data.problems) * plan.repeats * len(arms)
         shown = stack.enter_context(bar(total, folder.done.items(), console))
-        said = {url: await client.version() for url, client in clients.items()}
+        said = {url: versions(await client.version()) for url, client in clients.items()}
         servers = {arm.name: (clients[arm.url or plan.url], said[arm.url or plan.url]) for arm in arms}
         context = Context(settings, plan.benchmark, data.problems, plan.style, folder, grading, servers, shown.record)
         await work(plan, context, shown)
