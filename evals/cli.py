@@ -14,7 +14,6 @@ from evals.client import Patience
 from evals.data_command import app as data_app
 from evals.divergence import Probe
 from evals.errors import OptionError
-from evals.probing import write_divergence
 from evals.session import Plan, carry_out
 from evals.settings import Arm
 
@@ -230,6 +229,8 @@ def divergence(
             patience=Patience(answer_s=answer_timeout, retries=retries),
         )
         asyncio.run(carry_out(plan, console))
+        from evals.probing import write_divergence  # scipy takes a second to import
+
         typer.echo(write_divergence(output, probe))
         console.print(f"divergence.md and divergence.json are in {output}", markup=False)
 

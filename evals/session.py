@@ -15,7 +15,6 @@ from evals.client import CallFailed, Client, Patience
 from evals.divergence import Probe
 from evals.errors import OptionError, ServerUnusable
 from evals.grading import Grading
-from evals.probing import Probing
 from evals.problem import DataSet, Style
 from evals.progress import Bar, bar
 from evals.prompts import Template
@@ -78,6 +77,8 @@ async def carry_out(plan: Plan, console: Console) -> int:
 async def work(plan: Plan, context: Context, shown: Bar) -> None:
     """The kind of run that was asked for."""
     if plan.probe is not None:
+        from evals.probing import Probing  # its statistics take a second to import
+
         await Probing(context, plan.probe, plan.concurrency)()
     elif plan.batch:
         await BatchRun(context, plan.polling, shown.note)()

@@ -180,7 +180,7 @@ def graders_differ(table: ArmTable) -> dict[str, int]:
 
 
 def bounds_of(table: ArmTable, delta: float, tried: int) -> list[dict[str, Any]]:
-    """Bounds on the accuracy, each with its estimand, its method and whether it is certified."""
+    """Bounds on the accuracy, each with its estimand and its method; all of them are proved to hold."""
     if not table.problems:
         return []
     found = [population_bound(table, delta, 1, Side.TWO_SIDED), population_bound(table, delta, 1, Side.LOWER)]
