@@ -115,8 +115,8 @@ class Run:
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
         while True:
+            await self._ungraded.acquire()  # before choosing, so that what became ready meanwhile is seen
             item = await self._queue.get()
-            await self._ungraded.acquire()
             asked = await ask(self.context, prepare(self.context, item))
             group.create_task(self._finish(asked))
 
