@@ -10,6 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evals.records import ANSWERED, Key, Record
 
 
+JUDGED = frozenset({"correct", "incorrect", "failed"})
+"""What a verdict can be; a divergence run judges nothing as a whole."""
+
+
 class Tally:
     """What the records so far add up to, arm by arm."""
 
@@ -23,15 +27,16 @@ class Tally:
         if record["status"] != ANSWERED:
             self.failures += 1
             return
-        self.answers[arm] += 1
-        self.correct[arm] += record["verdict"]["status"] == "correct"
         self.tokens += record["tokens"]["generated"] or 0
+        if record["verdict"]["status"] in JUDGED:
+            self.answers[arm] += 1
+            self.correct[arm] += record["verdict"]["status"] == "correct"
 
     def line(self) -> str:
         """Accuracy so far of each arm, tokens and failures."""
         arms = [f"{arm} {self.correct[arm] / count:.3f}" for arm, count in self.answers.items()]
         failed = f", {self.failures} failed" if self.failures else ""
-        return f"{self.tokens:,} tokens{failed} | {' '.join(arms) or 'no answer yet'}"
+        return f"{self.tokens:,} tokens{failed} | {' '.join(arms)}"
 
 
 class Bar:

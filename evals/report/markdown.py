@@ -53,7 +53,7 @@ def accuracy(found: Mapping[str, Any]) -> str:
     """Each arm's accuracy with its intervals."""
     tried = found["configurations_tried"]
     head = ["arm", "answers", "correct", "accuracy (bootstrap over problems)", "exact, these problems"]
-    head += ["exact, such problems (one answer each)", "at least", f"at least, best of {tried}"]
+    head += ["exact, such problems (one answer each)", "at least (one-sided)", f"at least, best of {tried}"]
     rows = []
     for arm in found["arms"]:
         exact = pick(arm, POPULATION, "binomial_tail", "two_sided", 1)
@@ -62,7 +62,8 @@ def accuracy(found: Mapping[str, Any]) -> str:
         fixed = next((each for each in arm["bounds"] if each["estimand"] == FIXED), None)
         ends = [interval(fixed), interval(exact), ratio(least, "lower"), ratio(united, "lower")]
         rows.append([arm["label"], arm["answers"], arm["correct"], with_interval(arm["accuracy"]), *ends])
-    return table(head, rows)
+    note = "A bootstrap sees only what is in the sample: of no right answers it makes [0, 0]. The exact columns do not."
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def cost(found: Mapping[str, Any]) -> str:
