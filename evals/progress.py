@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from evals.records import ANSWERED, Key, Record
 
-
 JUDGED = frozenset({"correct", "incorrect", "failed"})
 """What a verdict can be; a divergence run judges nothing as a whole."""
 
