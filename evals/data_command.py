@@ -43,10 +43,10 @@ def list_files(folder: Folder = None) -> None:
         source = benchmark.source
         try:
             read(source, folder)
-            state = "there"
+            state = f"{name}: there"
         except DataError as error:
             state = str(error)
-        console.print(f"{name}: {state}; from {source.origin} at {source.revision}", soft_wrap=True)
+        console.print(f"{state}; from {source.origin} at {source.revision}", soft_wrap=True)
 
 
 def _wanted(names: list[str] | None) -> list[str]:

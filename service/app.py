@@ -7,14 +7,22 @@ from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service import errors
-from service.api import completions, health, models
-from service.middleware import BodyLimit, UnexpectedErrors
+from service.api import completions, health, models, operation, tokenize
+from service.api.models import model_names
+from service.api.replies import ERRORS
+from service.auth import publish_keys
+from service.middleware import BodyLimit, Calls, UnexpectedErrors
+from service.openapi import publish
 from service.runner import Runner
 from service.settings import Settings
+from service.version import VERSION
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
-    """The service on a loaded engine, which it closes when it stops."""
+    """The service on a loaded engine, which it closes when it stops.
+
+    No cross-origin headers are sent: a page of another site cannot read a reply.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
@@ -22,11 +30,24 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         yield
         await engine.aclose()
 
-    app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
-    app.state.runner = Runner(engine, settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app = FastAPI(
+        title="powercut",
+        description="Draws from a base model's power distribution",
+        version=VERSION,
+        lifespan=lifespan,
+        responses=ERRORS,
+        openapi_url=None,  # the schema and its pages are routes of ours, behind a key
+    )
+    app.state.runner = runner = Runner(engine, settings)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(UnexpectedErrors)
-    for family in (completions, models, health):
+    app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
+    for family in (completions, models, tokenize, health):
         app.include_router(family.router)
+    for router in operation.routers(settings):
+        app.include_router(router)
     errors.install(app)
+    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
+    if runner.house.keys:
+        publish_keys(app)
     return app

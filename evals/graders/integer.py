@@ -8,7 +8,8 @@ NUMBER = re.compile(r"([+-]?\d{1,30})(?:\.0{1,30})?")
 SAID = re.compile(
     r"(?i:answer\s{0,3}(?:is|:|=)\s{0,3}:?)\s{0,3}(?:\*{1,3}|\\\(|\$)?\s{0,2}(-?\d{1,3}(?:,?\d{3}){0,9})(?![\d/^]|\.\d)"
 )
-NOISE = re.compile(r"\\(?:text|mathrm|mathbf|textbf|left|right|displaystyle)|\\[!,;: ]|[{}$\s]|(?<=\d),(?=\d{3})")
+NOISE = re.compile(r"\\(?:text|mathrm|mathbf|textbf|left|right|displaystyle)|\\[!,;: ]|[{}$\s]")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def extract_integer(text: str) -> tuple[int | None, str | None]:
@@ -26,6 +27,6 @@ def extract_integer(text: str) -> tuple[int | None, str | None]:
 
 def read_integer(content: str) -> int | None:
     r"""The integer a box holds: `025`, `1{,}000`, `25.0`, `m+n = 25`, `\text{25}`, `25^\circ`; or None."""
-    plain = NOISE.sub("", content[:200].rpartition("=")[2]).removesuffix(".").removesuffix("^\\circ")
+    plain = THOUSANDS.sub("", NOISE.sub("", content[:200].rpartition("=")[2])).removesuffix(".").removesuffix("^\\circ")
     found = NUMBER.fullmatch(plain)
     return int(found[1]) if found and len(content) <= 200 else None

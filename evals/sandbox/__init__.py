@@ -12,17 +12,18 @@ process (`Limits.memory_bytes` × `Limits.processes` is the bound of all togethe
 
 import asyncio
 import hmac
-import json
 import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from evals.errors import SandboxMissing
-from evals.sandbox.command import Tools, bare_command, find_tools, sandboxed_command
-from evals.sandbox.inside import program_text
-from evals.sandbox.process import TooMuchOutput, run_limited
+from evals.sandbox.command import Tools, bare_command, find_bubblewrap, find_tools, sandboxed_command
+from evals.sandbox.inside.wire import encode
+from evals.sandbox.process import NotDone, TooMuchOutput, run_limited
 from evals.sandbox.syscalls import seccomp_filter
 
+READY = b"ready  \n"
+"""What the checker says first; before it, whatever fails is the sandbox's fault."""
 INSTALL = (
     "Model-written code is run in a sandbox only. Install bubblewrap 0.8 or newer (`apt-get install bubblewrap`, "
     "`dnf install bubblewrap`, `pacman -S bubblewrap`) and allow user namespaces (in a container: "
@@ -109,13 +110,16 @@ class Sandbox:
             return self._tools
 
     async def _find(self) -> Tools:
-        said = ["bubblewrap is not installed"]
+        said: list[str] = []
         for tools in find_tools(self.python, unsafe=self.unsafe):
             outcome = await self._run(tools, UNSAFE_PROBE if self.unsafe else PROBE)
             if outcome.status == "passed":
                 return tools
-            said = [*(line for line in said if line.startswith(tools.python)), f"{tools.python}: {outcome.detail}"]
-        raise SandboxMissing(f"No working sandbox ({'; '.join(said)}). {INSTALL}")
+            said.append(f"{tools.python}: {outcome.detail}")
+        if self.unsafe:
+            raise SandboxMissing(f"No interpreter runs model-written code here ({'; '.join(said) or 'none found'}).")
+        missing = "no interpreter starts" if find_bubblewrap() else "bubblewrap is not installed"
+        raise SandboxMissing(f"No working sandbox ({'; '.join(said) or missing}). {INSTALL}")
 
     async def check(self, program: Program) -> Outcome:
         """Run a program against its tests.
@@ -127,18 +131,23 @@ class Sandbox:
 
     async def _run(self, tools: Tools, program: Program) -> Outcome:
         secret = secrets.token_hex(32)
-        job = json.dumps({**asdict(program), "secret": secret}).encode()
-        limits = inner_limits(self.limits, self.unsafe)
-        inner = [tools.python, "-s", "-S", "-B", "-c", program_text(), json.dumps(limits)]
+        job = encode({**asdict(program), "secret": secret})
+        inner = [tools.python, "-s", "-S", "-B", "-c", tools.program, *inner_limits(self.limits, self.unsafe)]
         command = (
             bare_command(tools, inner) if self.unsafe else sandboxed_command(tools, inner, self.limits.scratch_bytes)
         )
         try:
             printed, complaint = await run_limited(
-                command, job, wall_s=self.limits.wall_s, output_bytes=self.limits.output_bytes, drop=tools.drop
+                command,
+                job,
+                wall_s=self.limits.wall_s,
+                output_bytes=self.limits.output_bytes,
+                drop=tools.drop,
+                contained=not self.unsafe,
             )
-        except TimeoutError:
-            return Outcome("rejected", f"not done within {self.limits.wall_s:g} s")
+        except NotDone as late:
+            started = late.printed.startswith(READY)
+            return Outcome("rejected" if started else "broken", f"not done within {self.limits.wall_s:g} s")
         except TooMuchOutput:
             return Outcome("rejected", f"more than {self.limits.output_bytes} bytes of output")
         except OSError as error:
@@ -157,30 +166,27 @@ class Sandbox:
         }
 
 
-def inner_limits(limits: Limits, unsafe: bool) -> dict[str, int | None]:
-    """The limits that the program inside sets.
+def inner_limits(limits: Limits, unsafe: bool) -> list[str]:
+    """The limits that the program inside sets, as its arguments.
 
     Without a user namespace of its own, its processes would be counted with all others of the user: no limit then.
     """
-    kept = ("cpu_s", "memory_bytes", "file_bytes", "open_files")
-    return {**{name: getattr(limits, name) for name in kept}, "processes": None if unsafe else limits.processes}
+    kept = ("cpu_s", "memory_bytes", "file_bytes", "open_files", *([] if unsafe else ["processes"]))
+    return [f"{name}={getattr(limits, name)}" for name in kept]
 
 
 def judge(printed: bytes, complaint: bytes, secret: str) -> Outcome:
-    """What the lines that came out mean. Only the secret makes a pass; nothing printed without it can."""
-    lines = printed.decode("utf-8", "replace").splitlines()
-    if not lines or lines[0] != "ready":
+    """What the lines that came out mean. Only a line with the secret is the checker's; any other counts for nothing."""
+    if not printed.startswith(READY):
         said = complaint.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         return Outcome("broken", f"the sandbox did not start: {said[-1][:300]}")
-    try:
-        told = json.loads(lines[1]) if len(lines) == 2 else None
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        return Outcome("rejected", "the check ended without a result")
-    if hmac.compare_digest(str(told.get("secret")).encode(), secret.encode()):
-        return Outcome("passed")
-    return Outcome("broken" if told.get("our_fault") is True else "rejected", str(told.get("wrong"))[:300])
+    lines = printed.removeprefix(READY).decode("utf-8", "replace").split("\n")
+    word, _, rest = lines[0].partition(" ")
+    told, _, text = rest.partition(" ")
+    mine = len(lines) == 2 and not lines[1] and hmac.compare_digest(told.encode(), secret.encode())
+    if mine and word in ("passed", "rejected", "broken"):
+        return Outcome(word, text[:300])
+    return Outcome("rejected", "the check ended without a result")
 
 
 PROBE = Program(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from evals.sandbox.inside import program_text
 from evals.sandbox.syscalls import seccomp_filter
 
 NOBODY = 65534
@@ -26,6 +27,7 @@ class Tools:
         bubblewrap: The sandbox's program, or None without one.
         version: Of bubblewrap, as a tuple's text such as "0.8.0".
         prefix: A folder beside /usr that the interpreter needs, or None.
+        program: What `evals.sandbox.inside` made for this interpreter.
         drop: Give up root's rights before anything is started: root's own limit of processes is not kept.
     """
 
@@ -33,17 +35,27 @@ class Tools:
     bubblewrap: str | None
     version: str | None
     prefix: str | None
+    program: str
     drop: bool
 
 
 def find_tools(python: str | None, *, unsafe: bool) -> Iterator[Tools]:
     """Tools to try, the likeliest first; none where bubblewrap is missing and wanted."""
-    bubblewrap = None if unsafe else shutil.which("bwrap", path=f"{PATH}:{os.environ.get('PATH', '')}")
+    bubblewrap = None if unsafe else find_bubblewrap()
     if bubblewrap is None and not unsafe:
         return
     version = bubblewrap and bubblewrap_version(bubblewrap)
     for name in [python] if python else interpreters(unsafe):
-        yield Tools(name, bubblewrap, version, prefix_of(name), drop=not unsafe and os.geteuid() == 0)
+        try:
+            program = program_text(name)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        yield Tools(name, bubblewrap, version, prefix_of(name), program, drop=not unsafe and os.geteuid() == 0)
+
+
+def find_bubblewrap() -> str | None:
+    """Where bubblewrap is."""
+    return shutil.which("bwrap", path=f"{PATH}:{os.environ.get('PATH', '')}")
 
 
 def interpreters(unsafe: bool) -> list[str]:

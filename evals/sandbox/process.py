@@ -15,8 +15,16 @@ class TooMuchOutput(Exception):
     """More came out than a check has to say."""
 
 
+class NotDone(Exception):
+    """The wall time is over; `printed` is what had come out by then."""
+
+    def __init__(self, printed: bytes) -> None:
+        super().__init__()
+        self.printed = printed
+
+
 async def run_limited(
-    command: Sequence[str], job: bytes, *, wall_s: float, output_bytes: int, drop: bool
+    command: Sequence[str], job: bytes, *, wall_s: float, output_bytes: int, drop: bool, contained: bool
 ) -> tuple[bytes, bytes]:
     """Run a command with an input, to its end or a limit. However this ends, no process is left.
 
@@ -26,12 +34,14 @@ async def run_limited(
         wall_s: Seconds from start to end.
         output_bytes: The most that either output may be.
         drop: Give up root's rights first.
+        contained: The command takes all that it has started along when it ends, as bubblewrap does. Otherwise its
+            process group is killed after it has ended too.
 
     Returns:
         Standard output and standard error.
 
     Raises:
-        TimeoutError: It was not done in time.
+        NotDone: It was not done in time.
         TooMuchOutput: It printed more than allowed.
         OSError: It could not be started.
     """
@@ -39,17 +49,20 @@ async def run_limited(
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
+    printed, complaint = bytearray(), bytearray()
     try:
         async with asyncio.timeout(wall_s):
-            _, printed, complaint = await asyncio.gather(
+            await asyncio.gather(
                 give(process.stdin, job),
-                read_capped(process.stdout, output_bytes),
-                read_capped(process.stderr, output_bytes),
+                read_capped(process.stdout, printed, output_bytes),
+                read_capped(process.stderr, complaint, output_bytes),
             )
             await process.wait()
-            return printed, complaint
+        return bytes(printed), bytes(complaint)
+    except TimeoutError:
+        raise NotDone(bytes(printed)) from None
     finally:
-        await end(process)
+        await end(process, contained=contained)
 
 
 async def start(command: Sequence[str], *, drop: bool) -> asyncio.subprocess.Process:
@@ -93,21 +106,19 @@ async def give(stream: asyncio.StreamWriter, data: bytes) -> None:
         await stream.wait_closed()
 
 
-async def read_capped(stream: asyncio.StreamReader, most: int) -> bytes:
+async def read_capped(stream: asyncio.StreamReader, into: bytearray, most: int) -> None:
     """Read to the end, or raise `TooMuchOutput`."""
-    parts, size = [], 0
     while part := await stream.read(1 << 16):
-        size += len(part)
-        if size > most:
+        into += part
+        if len(into) > most:
             raise TooMuchOutput
-        parts.append(part)
-    return b"".join(parts)
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left. With bubblewrap its death takes everything inside along; without, the group is killed."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+async def end(process: asyncio.subprocess.Process, *, contained: bool) -> None:
+    """Kill what is left: bubblewrap's death takes everything inside along; without it, the group is killed."""
+    if process.returncode is None or not contained:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     with suppress(TimeoutError):
         async with asyncio.timeout(5.0):
             await process.wait()

@@ -43,7 +43,7 @@ CHEATS = {
         "does not hold",
     ),
     "printing passed": (
-        'def f(x):\n    print("passed", flush=True)\n    print(\'{"secret": "passed"}\', flush=True)\n    return 0\n',
+        "def f(x):\n    print(\"passed\", flush=True)\n    print('ready \\npassed ', flush=True)\n    return 0\n",
         "does not hold",
     ),
     "redefining check and assert": (
@@ -58,7 +58,7 @@ CHEATS = {
         "does not hold",
     ),
     "printing at exit": (
-        "import atexit\natexit.register(lambda: print('{\"secret\": 1}'))\ndef f(x):\n    return 0\n",
+        "import atexit\natexit.register(lambda: print('passed '))\ndef f(x):\n    return 0\n",
         "does not hold",
     ),
     "an AssertionError of its own": ("def f(x):\n    raise AssertionError('passed')\n", "raised AssertionError"),
@@ -81,7 +81,8 @@ CHEATS = {
         "ended without a result",
     ),
     "a message that is none": (
-        "import os\ndef f(x):\n    for fd in range(3, 64):\n        try:\n            os.write(fd, b'\\0\\0\\0\\2no')\n"
+        "import os\ndef f(x):\n    for fd in range(3, 64):\n        try:\n"
+        "            os.write(fd, bytes(7) + b'\\2no')\n"
         "        except OSError:\n            pass\n    return 0\n",
         "sent no message",
     ),
@@ -101,7 +102,7 @@ CHEATS = {
         "import os\ndef f(x):\n    for pid in filter(str.isdigit, os.listdir('/proc')):\n"
         "        if pid != str(os.getpid()):\n            for fd in (1, 2):\n                try:\n"
         "                    with open(f'/proc/{pid}/fd/{fd}', 'w') as file:\n"
-        '                        file.write(\'{"secret": "passed"}\\n\')\n                except OSError:\n'
+        "                        file.write('passed  \\n')\n                except OSError:\n"
         "                    pass\n    return 0\n",
         "does not hold|without a result",
     ),
@@ -229,7 +230,7 @@ except OSError:
 import os
 total = 0
 try:
-    for number in range(100):
+    for number in range(4):
         with open(f"/tmp/{number}", "wb") as file:
             for _ in range(15):
                 total += file.write(bytes(1 << 20))

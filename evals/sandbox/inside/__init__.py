@@ -15,22 +15,39 @@ an object that claims to equal everything is no plain data; and a printed "passe
 itself non-dumpable, so the candidate, though of the same user, may neither trace it nor open its memory or its pipes.
 """
 
+import base64
+import subprocess
 from importlib.resources import files
 
 MODULES = ("wire", "candidate", "checker")
 """In the order in which they need each other."""
 
-LOADER = """\
-import sys
-for name, text in {sources!r}:
+COMPILE = """\
+import marshal, sys
+sources = eval(sys.stdin.read())
+codes = [(name, compile(text, name, "exec", dont_inherit=True, optimize=2)) for name, text in sources]
+sys.stdout.buffer.write(marshal.dumps(codes))
+"""
+LOAD = """\
+import binascii, marshal, sys
+for name, code in marshal.loads(binascii.a2b_base64({codes!r})):
     module = sys.modules[name] = type(sys)(name)
-    exec(compile(text, name, "exec"), vars(module))
-sys.modules["evals.sandbox.inside.checker"].main()
+    exec(code, vars(module))
+sys.modules["{package}.checker"].main()
 """
 
 
-def program_text() -> str:
-    """The whole program as one text for `python -c`."""
+def program_text(python: str) -> str:
+    """The whole program as one text for `python -c`, compiled once by the interpreter that will run it.
+
+    Raises:
+        OSError: The interpreter cannot be started.
+        subprocess.SubprocessError: It does not compile the program.
+    """
     folder = files(__name__)
     sources = [(f"{__name__}.{name}", folder.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in MODULES]
-    return LOADER.format(sources=sources)
+    command = [python, "-s", "-S", "-B", "-c", COMPILE]
+    codes = subprocess.run(
+        command, input=repr(sources).encode(), capture_output=True, check=True, env={}, cwd="/", timeout=60
+    ).stdout
+    return LOAD.format(codes=base64.b64encode(codes).decode(), package=__name__)
