@@ -116,3 +116,10 @@ def check_arms(arms: Sequence[Arm], reference: str | None) -> None:
         raise OptionError(f"--arm: the name {min(repeated)!r} is given twice")
     if reference is not None and reference not in names:
         raise OptionError(f"--reference: there is no arm {reference!r}; the arms are {', '.join(names)}")
+
+
+def check_used(given: Mapping[str, Any], arms: Sequence[Arm]) -> None:
+    """Raise `OptionError` for a field of the shared `power` object that no arm uses: it would be ignored in silence."""
+    used = {field for arm in arms for field in arm.power or {}}
+    if unused := given.keys() - used:
+        raise OptionError(f"--power: no arm uses {min(unused)!r}")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from evals import options
-from evals.arms import check_arms, method_arm, preset_fields, read_arm, read_object, single_arm
+from evals.arms import check_arms, check_used, method_arm, preset_fields, read_arm, read_object, single_arm
 from evals.client import Patience
 from evals.data_command import app as data_app
 from evals.divergence import Probe
@@ -126,6 +126,7 @@ def compare(
         arms = tuple(read_arm(text, shared, temperature, top_p) for text in arm or COMPARED)
         reference = reference or arms[0].name
         check_arms(arms, reference)
+        check_used(given, arms)
         plan = Plan(
             chosen,
             arms,

@@ -110,6 +110,8 @@ def test_keys_come_from_the_environment_and_stay_out_of_the_folder(tmp_path: Pat
         (["run", "letters", "--prompt-style", "odd"], "unknown style 'odd'"),
         (["run", "letters", "--prompt-template", "/nosuch/file"], "cannot be read"),
         (["compare", "letters", "--power", '{"method": "smc"}'], "leave out method"),
+        (["compare", "letters", "--power", '{"block": 4}'], "no arm uses 'block'"),
+        (["compare", "letters", "--power", '{"tries": 4}'], "no arm uses 'tries'"),
         (["compare", "letters", "--arm", "standard", "--arm", "standard"], "given twice"),
         (["compare", "letters", "--reference", "x"], "no arm 'x'"),
         (["run", "letters", "--model", "wrong"], "has no 'wrong'"),
