@@ -98,12 +98,18 @@ class BatchRun:
     async def _submit(self, path: str, asked: Mapping[str, Asked]) -> dict[str, Any]:
         content = b"".join(lines(path, asked))
         purpose = {"purpose": "batch"}
-        file = await self.client.upload("/v1/files", f"{self.context.settings.digest}.jsonl", content, purpose)
+        name = f"{self.context.folder.digest}.jsonl"
+        try:
+            file = await self.client.upload("/v1/files", name, content, purpose)
+        except CallFailed as failed:
+            if failed.status in {404, 405}:
+                raise OptionError("--batch: the server has no /v1/files; run without it") from None
+            raise
         wanted = {
             "input_file_id": file["id"],
             "endpoint": path,
             "completion_window": "24h",
-            "metadata": {"powercut_eval": self.context.settings.digest},
+            "metadata": {"powercut_eval": self.context.folder.digest},
         }
         batch = await self.client.post("/v1/batches", wanted)
         self._note({"id": batch["id"], "path": path, "names": list(asked)})

@@ -25,7 +25,7 @@ from evals.divergence import (
 from evals.errors import OptionError
 from evals.problem import Problem, Prompt
 from evals.records import ANSWERED, FAILED, Key, Record, read_records, write_atomically
-from evals.report.markdown import table, value, with_interval
+from evals.report.markdown import table, with_interval
 from evals.report.summary import estimate
 from evals.run import Context
 from evals.settings import answer_seed, request_body
@@ -194,11 +194,14 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     told = [
         f"{found['problems']} problems ({found['too_short']} too short, {found['failed']} failed), up to "
         f"{probe['positions']} positions a group, {probe['resamples']} redraws of at most {probe['suffix_tokens']} "
-        f"tokens at α = {probe['alpha']:g}; {1 - found['delta']:.0%} bootstrap intervals over problems.",
-        f"Prefixes were sent as {' and '.join(found['prefix']) or 'nothing'}. The {probe['alternatives']} likeliest "
-        f"tokens, over which entropies are taken, hold {value({'value': found['reported_mass']}, 4)} of the "
-        f"probability; {value({'value': found['share_without_jump']}, 2)} of the positions have no jump at all.",
+        f"tokens at α = {probe['alpha']:g}; {1 - found['delta']:.0%} bootstrap intervals over problems."
     ]
+    if found["problems"]:
+        told.append(
+            f"Prefixes were sent as {' and '.join(found['prefix'])}. The {probe['alternatives']} likeliest tokens, over "
+            f"which entropies are taken, hold {found['reported_mass']:.4f} of the probability; "
+            f"{found['share_without_jump']:.2f} of the positions have no jump at all."
+        )
     return "\n\n".join(["# Divergence at entropy jumps", table(head, rows), *told]) + "\n"
 
 

@@ -110,6 +110,11 @@ def test_a_batch_refused_as_a_whole_says_why(tmp_path: Path) -> None:
         assert len(batched(url, tmp_path)) == 12
 
 
+def test_a_server_without_batches_is_a_clear_error(tmp_path: Path) -> None:
+    with served(Scripted().app) as url, pytest.raises(OptionError, match="has no /v1/files"):
+        batched(url, tmp_path)
+
+
 def test_batches_go_to_one_server(tmp_path: Path) -> None:
     other = Scripted()
     with (
