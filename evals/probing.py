@@ -198,8 +198,8 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     ]
     if found["problems"]:
         told.append(
-            f"Prefixes were sent as {' and '.join(found['prefix'])}. The {probe['alternatives']} likeliest tokens, over "
-            f"which entropies are taken, hold {found['reported_mass']:.4f} of the probability; "
+            f"Prefixes were sent as {' and '.join(found['prefix'])}. The {probe['alternatives']} likeliest tokens, "
+            f"over which entropies are taken, hold {found['reported_mass']:.4f} of the probability; "
             f"{found['share_without_jump']:.2f} of the positions have no jump at all."
         )
     return "\n\n".join(["# Divergence at entropy jumps", table(head, rows), *told]) + "\n"
