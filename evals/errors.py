@@ -5,7 +5,14 @@ EvalsError
 │   ├── DataMissing     it is not in the data folder: says how to bring it
 │   └── DataMismatch    the bytes are not those that were pinned
 ├── TemplateError       a prompt template that does not fit the benchmark
-└── SandboxMissing      model-written code cannot be run safely here: says what to install
+├── SandboxMissing      model-written code cannot be run safely here: says what to install
+├── OptionError         what was asked for makes no sense, or not together
+├── RunError            a run cannot go on, or cannot begin
+│   ├── FolderInUse     another process writes to the output folder
+│   ├── SettingsDiffer  the folder holds a run with other settings
+│   ├── RecordsDamaged  a line of the records, not the last, cannot be read
+│   └── ServerUnusable  call after call failed
+└── CallFailed          one call got no answer (in `evals.client`)
 """
 
 
@@ -31,3 +38,27 @@ class TemplateError(EvalsError):
 
 class SandboxMissing(EvalsError):
     """No working sandbox, and running without one was not asked for."""
+
+
+class OptionError(EvalsError):
+    """What was asked for makes no sense, or not together."""
+
+
+class RunError(EvalsError):
+    """A run cannot go on, or cannot begin."""
+
+
+class FolderInUse(RunError):
+    """Another process writes to the output folder."""
+
+
+class SettingsDiffer(RunError):
+    """The output folder holds a run with other settings; mixing the two would make numbers that mean nothing."""
+
+
+class RecordsDamaged(RunError):
+    """A line of the records, not the last, cannot be read."""
+
+
+class ServerUnusable(RunError):
+    """Call after call failed: going on would only write failures."""

@@ -1,14 +1,17 @@
-"""Where the benchmark files lie, and graders that work; what a machine lacks is skipped with a reason."""
+"""Where the benchmark files lie, graders that work and a real server; what a machine lacks is skipped with a reason."""
 
+import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from evals.grading import Grading
 from evals.sandbox import Limits
+from tests.service.serving import serving_command
+from tests.service.tables import letters_table
 
 DATA_VARIABLE = "POWERCUT_TEST_DATA"
 SIBLING = Path(__file__).parents[3] / "shared" / "data"
@@ -43,3 +46,14 @@ async def short(bubblewrap: None) -> AsyncIterator[Grading]:
     """For programs that go on until they are stopped."""
     async with Grading(limits=Limits(wall_s=4.0, cpu_s=1)) as owned:
         yield owned
+
+
+@pytest.fixture(scope="session")
+def powercut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a `powercut serve` on a table of letters."""
+    folder = tmp_path_factory.mktemp("letters")
+    (folder / "letters.json").write_text(json.dumps(letters_table(horizon=8)))
+    options = ["--engine", "tabular", "--model", str(folder / "letters.json")]
+    with serving_command(options, folder / "log.txt") as url:
+        yield url
+    assert "Traceback" not in (folder / "log.txt").read_text()

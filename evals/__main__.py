@@ -1,0 +1,5 @@
+"""`python -m evals` is `powercut-eval`."""
+
+from evals.cli import main
+
+main()
