@@ -3,6 +3,13 @@
 from typing import Any
 
 from service.analysis.frame import Analysis
+from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
 
-ANALYSES: dict[str, Analysis[Any, Any]] = {analysis.name: analysis for analysis in ()}
+ANALYSES: dict[str, Analysis[Any, Any]] = {
+    analysis.name: analysis
+    for analysis in (
+        OPTIMIZER_CONVERGENCE,
+        TORCH_MUON,
+    )
+}
 """Every route under `/v1/analysis/`, by its name."""
