@@ -6,8 +6,8 @@ The counterexample and the error-feedback rule are the authors' public notebooks
 
 from service.analysis.frame import Analysis, Paper
 from service.analysis.optimizer_convergence.schema import (
-    ConvergenceReply,
-    ConvergenceRequest,
+    OptimizerConvergenceReply,
+    OptimizerConvergenceRequest,
     TorchMuonReply,
     TorchMuonRequest,
 )
@@ -18,8 +18,8 @@ OPTIMIZER_CONVERGENCE = Analysis(
     name="optimizer-convergence",
     paper=PAPER,
     summary="Whether Muon and its relatives reach the optimum on a convex function, and what error feedback changes",
-    request=ConvergenceRequest,
-    response=ConvergenceReply,
+    request=OptimizerConvergenceRequest,
+    response=OptimizerConvergenceReply,
     work="service.analysis.optimizer_convergence.work",
     example={
         "objective": {"type": "diagonal_abs", "initial": "adversarial"},

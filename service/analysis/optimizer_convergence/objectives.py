@@ -1,6 +1,6 @@
 """Convex Lipschitz functions of a matrix, by value and subgradient."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,15 +87,15 @@ class L1Regression:
         exact = np.linalg.lstsq(self.inputs, self.targets, rcond=None)[0]
         scale = np.abs(self.targets).max() + np.abs(self.inputs).max()
         if np.abs(self.inputs @ exact - self.targets).max() <= 1e-12 * scale:
-            return exact.reshape(self.shape)
+            return np.asarray(exact).reshape(self.shape)
         count, size = self.inputs.shape
         above = np.hstack([self.inputs, -np.eye(count)])
         below = np.hstack([-self.inputs, -np.eye(count)])
         costs = np.concatenate([np.zeros(size), np.full(count, 1 / count)])
         limits = np.concatenate([self.targets, -self.targets])
         bounds = [(None, None)] * size + [(0, None)] * count
-        found = linprog(costs, np.vstack([above, below]), limits, bounds=bounds, method="highs")
-        return found.x[:size].reshape(self.shape)
+        found: Any = linprog(costs, np.vstack([above, below]), limits, bounds=bounds, method="highs")
+        return np.asarray(found.x[:size]).reshape(self.shape)
 
 
 class MaxAffine:
@@ -130,7 +130,7 @@ class MaxAffine:
         count, size = self.slopes.shape
         costs = np.append(np.zeros(size), 1.0)
         rows = np.hstack([self.slopes, -np.ones((count, 1))])
-        found = linprog(costs, rows, -self.offsets, bounds=[(None, None)] * (size + 1), method="highs")
+        found: Any = linprog(costs, rows, -self.offsets, bounds=[(None, None)] * (size + 1), method="highs")
         if found.status != 0:
             raise Unbounded
-        return found.x[:size].reshape(self.shape)
+        return np.asarray(found.x[:size]).reshape(self.shape)

@@ -24,13 +24,13 @@ from service.analysis.optimizer_convergence.objectives import (
     Objective,
     Unbounded,
 )
-from service.analysis.optimizer_convergence.schedules import Polyak
+from service.analysis.optimizer_convergence.schedules import PolyakSchedule
 from service.analysis.optimizer_convergence.schema import (
     MATRIX_STEPS_LIMIT,
-    ConvergenceRequest,
     DiagonalAbsRequest,
     GivenMatrices,
     L1RegressionRequest,
+    OptimizerConvergenceRequest,
 )
 
 USUAL_COEFFICIENTS = (3.4445, -4.775, 2.0315)
@@ -47,9 +47,9 @@ class Problem:
         plain: Whether the fast loops for diagonal buffers apply.
     """
 
-    def __init__(self, request: ConvergenceRequest, context: Context) -> None:
+    def __init__(self, request: OptimizerConvergenceRequest, context: Context) -> None:
         self.request = request
-        self.rates = None if isinstance(request.schedule, Polyak) else request.schedule.rates(request.steps)
+        self.rates = None if isinstance(request.schedule, PolyakSchedule) else request.schedule.rates(request.steps)
         self.lmo: Lmo = _direction(request)
         self.floor: Floor | None = None
         if isinstance(request.objective, DiagonalAbsRequest):
@@ -148,7 +148,7 @@ def _shape(matrix: Matrix) -> tuple[int, int]:
     return matrix.shape[0], matrix.shape[1]
 
 
-def _direction(request: ConvergenceRequest) -> Lmo:
+def _direction(request: OptimizerConvergenceRequest) -> Lmo:
     wanted = request.orthogonalization
     if wanted.method == "svd":
         return LMOS[request.norm]

@@ -14,7 +14,7 @@ BaseLr = Annotated[float, Field(gt=0, le=1e6)]
 Exponent = Annotated[float, Field(ge=0, le=10)]
 
 
-class Constant(AnalysisRequest):
+class ConstantSchedule(AnalysisRequest):
     """base_lr."""
 
     type: Literal["constant"]
@@ -25,7 +25,7 @@ class Constant(AnalysisRequest):
         return np.full(steps, self.base_lr)
 
 
-class Power(AnalysisRequest):
+class PowerSchedule(AnalysisRequest):
     """base_lr · (t+1)^−exponent."""
 
     type: Literal["power"]
@@ -37,7 +37,7 @@ class Power(AnalysisRequest):
         return self.base_lr * np.arange(1, steps + 1) ** -self.exponent
 
 
-class Exponential(AnalysisRequest):
+class ExponentialSchedule(AnalysisRequest):
     """base_lr · decay^t."""
 
     type: Literal["exponential"]
@@ -49,7 +49,7 @@ class Exponential(AnalysisRequest):
         return self.base_lr * self.decay ** np.arange(steps)
 
 
-class Cosine(AnalysisRequest):
+class CosineSchedule(AnalysisRequest):
     """base_lr · (1 + cos(π t/T))/2."""
 
     type: Literal["cosine"]
@@ -60,7 +60,7 @@ class Cosine(AnalysisRequest):
         return self.base_lr * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
 
 
-class WarmupPower(AnalysisRequest):
+class WarmupPowerSchedule(AnalysisRequest):
     """base_lr · (t+1)^−exponent, but for a straight line from 0 up to that curve in the first `warmup` steps."""
 
     type: Literal["warmup_power"]
@@ -75,7 +75,7 @@ class WarmupPower(AnalysisRequest):
         return self.base_lr * ramp * np.maximum(count, float(self.warmup)) ** -self.exponent
 
 
-class Logarithmic(AnalysisRequest):
+class LogarithmicSchedule(AnalysisRequest):
     """base_lr / log(t+2)."""
 
     type: Literal["logarithmic"]
@@ -86,7 +86,7 @@ class Logarithmic(AnalysisRequest):
         return self.base_lr / np.log(np.arange(2, steps + 2))
 
 
-class Explicit(AnalysisRequest):
+class ExplicitSchedule(AnalysisRequest):
     """As listed: one a step."""
 
     type: Literal["explicit"]
@@ -97,11 +97,19 @@ class Explicit(AnalysisRequest):
         return np.array(self.values)
 
 
-class Polyak(AnalysisRequest):
+class PolyakSchedule(AnalysisRequest):
     """(f(W) − f*)/‖G‖*, with the dual norm of the method's norm: not known beforehand."""
 
     type: Literal["polyak"]
 
 
-Known = Constant | Power | Exponential | Cosine | WarmupPower | Logarithmic | Explicit
-Schedule = Annotated[Known | Polyak, Field(discriminator="type")]
+Known = (
+    ConstantSchedule
+    | PowerSchedule
+    | ExponentialSchedule
+    | CosineSchedule
+    | WarmupPowerSchedule
+    | LogarithmicSchedule
+    | ExplicitSchedule
+)
+Schedule = Annotated[Known | PolyakSchedule, Field(discriminator="type")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from service.analysis.frame import AnalysisRequest, AnalysisResponse, ReplyPart, SeededRequest
-from service.analysis.optimizer_convergence.schedules import STEPS_LIMIT, Explicit, Power, Schedule
+from service.analysis.optimizer_convergence.schedules import STEPS_LIMIT, ExplicitSchedule, PowerSchedule, Schedule
 
 DIMENSION_LIMIT = 32
 PIECES_LIMIT = 500
@@ -109,7 +109,7 @@ class ErrorFeedback(AnalysisRequest):
         return self
 
 
-class ConvergenceRequest(SeededRequest):
+class OptimizerConvergenceRequest(SeededRequest):
     """A norm's method with momentum on a convex Lipschitz function, with and without error feedback."""
 
     objective: Annotated[DiagonalAbsRequest | L1RegressionRequest | MaxAffineRequest, Field(discriminator="type")] = (
@@ -119,7 +119,7 @@ class ConvergenceRequest(SeededRequest):
     momentum: Momentum = 0.9
     nesterov: Annotated[bool, Field(description="of the run without error feedback")] = False
     steps: Annotated[int, Field(ge=1, le=STEPS_LIMIT)] = 20_000
-    schedule: Schedule = Power(type="power")
+    schedule: Schedule = PowerSchedule(type="power")
     orthogonalization: Orthogonalization = Orthogonalization()
     error_feedback: ErrorFeedback = ErrorFeedback()
     weight_decay: Annotated[float, Field(ge=0, le=0, description="0: decay pulls to this function's minimiser")] = 0.0
@@ -127,7 +127,7 @@ class ConvergenceRequest(SeededRequest):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
-        if isinstance(self.schedule, Explicit):
+        if isinstance(self.schedule, ExplicitSchedule):
             if len(self.schedule.values) != self.steps:
                 raise ValueError(f"schedule.values has {len(self.schedule.values)} rates for {self.steps} steps")
             if not any(self.schedule.values):
@@ -135,7 +135,7 @@ class ConvergenceRequest(SeededRequest):
         return self
 
 
-class CertificateReply(ReplyPart):
+class FloorReply(ReplyPart):
     """Why the loss cannot fall below `floor` without error feedback."""
 
     kind: Literal["no_momentum", "any_schedule", "alternating", "finite_horizon", "none"]
@@ -146,7 +146,7 @@ class CertificateReply(ReplyPart):
     valid_for: Literal["svd"] = "svd"
 
 
-class RunReply(ReplyPart):
+class ConvergenceRun(ReplyPart):
     """One run: `loss` holds pairs [t, f(W_t)]."""
 
     loss: list[tuple[int, float]]
@@ -159,7 +159,7 @@ class RunReply(ReplyPart):
     min_delta: float | None
 
 
-class BoundReply(ReplyPart):
+class ConvergenceBound(ReplyPart):
     """On mean f(W_t) − optimum with error feedback and constant γ."""
 
     value: float
@@ -171,14 +171,14 @@ class BoundReply(ReplyPart):
     max_error_norm: float
 
 
-class ConvergenceReply(AnalysisResponse):
+class OptimizerConvergenceReply(AnalysisResponse):
     """Both runs, with what is known beforehand about them."""
 
-    certificate: CertificateReply
+    certificate: FloorReply
     optimum: float
-    baseline: RunReply
-    error_feedback: RunReply | None
-    bound: BoundReply | None
+    baseline: ConvergenceRun
+    error_feedback: ConvergenceRun | None
+    bound: ConvergenceBound | None
     bound_satisfied: bool | None
     verdict: Literal["stalled", "decreasing", "diverging"]
     rule: str
@@ -189,7 +189,7 @@ class TorchMuonRequest(SeededRequest):
 
     momentum: Momentum = 0.9
     steps: Annotated[int, Field(ge=1, le=5000)] = 1000
-    schedule: Schedule = Power(type="power", exponent=1.0)
+    schedule: Schedule = PowerSchedule(type="power", exponent=1.0)
     nesterov: bool = False
     trace: Annotated[float, Field(gt=0, le=1e6)] = 2.0
     max_points: Annotated[int, Field(ge=2, le=2000)] = 200
@@ -198,7 +198,7 @@ class TorchMuonRequest(SeededRequest):
     def _schedule_fits(self) -> Self:
         if self.schedule.type == "polyak":
             raise ValueError("schedule must be known beforehand; polyak is not")
-        if isinstance(self.schedule, Explicit) and len(self.schedule.values) != self.steps:
+        if isinstance(self.schedule, ExplicitSchedule) and len(self.schedule.values) != self.steps:
             raise ValueError(f"schedule.values has {len(self.schedule.values)} rates for {self.steps} steps")
         return self
 
@@ -222,5 +222,5 @@ class TorchMuonReply(AnalysisResponse):
     """Runs from the same start with the same rates."""
 
     torch_version: str
-    certificate: CertificateReply
+    certificate: FloorReply
     runs: list[TorchRun]

@@ -14,18 +14,18 @@ from service.analysis.optimizer_convergence.norms import Matrix
 from service.analysis.optimizer_convergence.objectives import DiagonalAbs, Objective
 from service.analysis.optimizer_convergence.problem import Problem
 from service.analysis.optimizer_convergence.schema import (
-    BoundReply,
-    CertificateReply,
-    ConvergenceReply,
-    ConvergenceRequest,
-    RunReply,
+    ConvergenceBound,
+    ConvergenceRun,
+    FloorReply,
+    OptimizerConvergenceReply,
+    OptimizerConvergenceRequest,
 )
 
 TOLERANCE = 1e-9
 Verdict = Literal["stalled", "decreasing", "diverging"]
 
 
-def compute(request: ConvergenceRequest, context: Context) -> ConvergenceReply:
+def compute(request: OptimizerConvergenceRequest, context: Context) -> OptimizerConvergenceReply:
     """Run the method, and run it with error feedback.
 
     Raises:
@@ -42,7 +42,7 @@ def compute(request: ConvergenceRequest, context: Context) -> ConvergenceReply:
         limit = problem.bound(float(gammas[0]))
     verdict, rule = judge(problem, baseline)
     certificate = describe_floor(problem.floor, problem.start)
-    return ConvergenceReply(
+    return OptimizerConvergenceReply(
         method=_method(request),
         seed=context.seed,
         warnings=notices(problem, feedback, limit),
@@ -63,7 +63,7 @@ def _finite(run: Run, field: str) -> Run:
     return run
 
 
-def _method(request: ConvergenceRequest) -> str:
+def _method(request: OptimizerConvergenceRequest) -> str:
     direction = "exact" if request.orthogonalization.method == "svd" else "Newton-Schulz"
     return f"{request.norm}-norm subgradient method with momentum {request.momentum:g}, {direction} directions"
 
@@ -82,21 +82,21 @@ def judge(problem: Problem, baseline: Run) -> tuple[Verdict, str]:
     return "decreasing", "neither stalled nor diverging"
 
 
-def describe_floor(floor: Floor | None, start: Matrix) -> CertificateReply:
+def describe_floor(floor: Floor | None, start: Matrix) -> FloorReply:
     """The certificate as replied."""
     initial = start.tolist()
     if floor is None:
-        return CertificateReply(kind="none", floor=None, c=None, initial=initial, horizon=None)
-    return CertificateReply.model_validate(
+        return FloorReply(kind="none", floor=None, c=None, initial=initial, horizon=None)
+    return FloorReply.model_validate(
         {"kind": floor.kind, "floor": floor.value, "c": floor.c, "initial": initial, "horizon": floor.horizon}
     )
 
 
-def summarise(run: Run, start: Matrix, max_points: int) -> RunReply:
+def summarise(run: Run, start: Matrix, max_points: int) -> ConvergenceRun:
     """A run's figures, its losses thinned geometrically."""
     losses = run.losses
     drift = float(np.trace(run.last) - np.trace(start)) if start.shape == (2, 2) else None
-    return RunReply(
+    return ConvergenceRun(
         loss=thin(losses, max_points),
         final=float(losses[-1]),
         min=float(losses.min()),
@@ -114,8 +114,8 @@ def thin(losses: NDArray[np.float64], max_points: int) -> list[tuple[int, float]
     return [(int(step), float(losses[step])) for step in chosen]
 
 
-def _bound_reply(limit: Bound) -> BoundReply:
-    return BoundReply(
+def _bound_reply(limit: Bound) -> ConvergenceBound:
+    return ConvergenceBound(
         value=limit.value,
         L=limit.lipschitz,
         R=limit.distance,
@@ -145,7 +145,7 @@ def notices(problem: Problem, feedback: Run | None, limit: Bound | None) -> list
     return found
 
 
-def draw(request: ConvergenceRequest, response: ConvergenceReply) -> Figure:
+def draw(request: OptimizerConvergenceRequest, response: OptimizerConvergenceReply) -> Figure:
     """Loss above the optimum against steps."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()

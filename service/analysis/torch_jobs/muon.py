@@ -15,7 +15,7 @@ from service.analysis.optimizer_convergence import certificates
 from service.analysis.optimizer_convergence.descent import descend_diagonal
 from service.analysis.optimizer_convergence.norms import RANK_TOLERANCE
 from service.analysis.optimizer_convergence.objectives import DiagonalAbs
-from service.analysis.optimizer_convergence.schedules import Polyak
+from service.analysis.optimizer_convergence.schedules import PolyakSchedule
 from service.analysis.optimizer_convergence.schema import TorchMuonReply, TorchMuonRequest, TorchRun
 from service.analysis.optimizer_convergence.work import describe_floor, thin
 
@@ -38,16 +38,14 @@ def load_torch() -> Any:
     except ImportError:
         raise AnalysisError("torch", "is not installed on this server", status=501, code="no_torch") from None
     if not hasattr(torch.optim, "Muon"):
-        raise AnalysisError(
-            "torch", "has no Muon in this server's version; 2.9 or newer has", status=501, code="no_torch"
-        )
+        raise AnalysisError("torch", "has no Muon here; 2.9 or newer has", status=501, code="no_torch")
     return torch
 
 
 def compute(request: TorchMuonRequest, context: Context) -> TorchMuonReply:
     """The exact run and torch's, from one start with one list of rates."""
     torch = load_torch()
-    assert not isinstance(request.schedule, Polyak)
+    assert not isinstance(request.schedule, PolyakSchedule)
     rates = request.schedule.rates(request.steps)
     floor, diagonal, c = certificates.adversarial(
         None, request.trace, rates, request.momentum, nesterov=request.nesterov
