@@ -3,6 +3,16 @@
 from typing import Any
 
 from service.analysis.frame import Analysis
+from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
+from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
-ANALYSES: dict[str, Analysis[Any, Any]] = {analysis.name: analysis for analysis in ()}
+ANALYSES: dict[str, Analysis[Any, Any]] = {
+    analysis.name: analysis
+    for analysis in (
+        OPTIMIZER_CONVERGENCE,
+        TORCH_MUON,
+        BENCHMARK_BOUNDS,
+        PAC_BAYES_BOUNDS,
+    )
+}
 """Every route under `/v1/analysis/`, by its name."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 
 from sampler.engine import Engine
 from service.app import create_app
@@ -78,7 +79,14 @@ def serving_command(options: Sequence[str], log: Path, patience_s: float = PATIE
 @contextmanager
 def serving(engine: Engine, settings: Settings | None = None) -> Iterator[str]:
     """The application on an engine of this process, behind a real socket."""
-    config = uvicorn.Config(create_app(engine, settings), log_level="critical", timeout_graceful_shutdown=5)
+    with serving_app(create_app(engine, settings)) as url:
+        yield url
+
+
+@contextmanager
+def serving_app(app: FastAPI) -> Iterator[str]:
+    """Any application of this process, behind a real socket."""
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
