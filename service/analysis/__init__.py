@@ -4,6 +4,7 @@ from typing import Any
 
 from service.analysis.frame import Analysis
 from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
+from service.analysis.private_subspace import PRIVATE_SUBSPACE
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
 ANALYSES: dict[str, Analysis[Any, Any]] = {
@@ -13,6 +14,7 @@ ANALYSES: dict[str, Analysis[Any, Any]] = {
         TORCH_MUON,
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
+        PRIVATE_SUBSPACE,
     )
 }
 """Every route under `/v1/analysis/`, by its name."""

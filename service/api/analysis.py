@@ -35,8 +35,9 @@ class ErrorReply(BaseModel):
 
 STATUSES = {
     400: "The body is not JSON.",
+    403: "The privacy budget is spent.",
     404: "There is no such analysis.",
-    409: "The request's parts contradict one another.",
+    409: "The request's parts contradict one another, or its release_id names another release.",
     413: "The body is too large.",
     422: "A field is out of its bounds, or the request cannot be answered; `param` names the field.",
     429: "As many analyses run as may.",

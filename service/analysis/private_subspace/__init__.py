@@ -19,7 +19,7 @@ Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9.
 
 def _as_list(given: Any) -> Any:
     if not isinstance(given, list):
-        raise ValueError("must be a list of rows, each a list of numbers")  # noqa: TRY004 (pydantic's own error)
+        raise ValueError("must be a list of rows, each a list of numbers")
     return given
 
 

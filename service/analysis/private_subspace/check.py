@@ -60,7 +60,9 @@ def checked(request: "SubspaceRequest") -> Shape:
         raise AnalysisError("subspace_dim", f"must be smaller than the rows' length {d}")
     if exactly(request.privacy.delta) * n > 1:
         raise AnalysisError("privacy.delta", f"at most 1/{n}, one part in the number of rows")
-    {"exact": check_exact, "approximate": blocks, "gaussian_covariance": check_covariance}[request.method](request, n, d)
+    {"exact": check_exact, "approximate": blocks, "gaussian_covariance": check_covariance}[request.method](
+        request, n, d
+    )
     return Shape(n, d, k)
 
 
@@ -166,4 +168,8 @@ def float_rows(data: Sequence[Any], d: int) -> list[list[float]]:
 
 def is_row(row: Any, d: int, limit: float) -> bool:
     """Whether a row is d numbers below a limit in magnitude, which no NaN is."""
-    return isinstance(row, list) and len(row) == d and all(type(entry) in {int, float} and abs(entry) < limit for entry in row)
+    return (
+        isinstance(row, list)
+        and len(row) == d
+        and all(type(entry) in {int, float} and abs(entry) < limit for entry in row)
+    )

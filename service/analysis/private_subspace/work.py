@@ -77,10 +77,10 @@ def compute(request: SubspaceRequest, context: Context) -> SubspaceResponse:
             delta=delta,
             neighbouring=request.privacy.neighbouring,
             mechanism=MECHANISMS[mechanism(request)],
-            budget_remaining=context.budget,
+            budget_remaining=context.about.budget,
         ),
         utility=Utility(exact_if_released=request.method == "exact", expected_error=error_of(request, shape)),
-        release_id=context.release_id,
+        release_id=context.about.release_id,
         debug=debug(request, release) if request.unsafe_debug else None,
     )
 
