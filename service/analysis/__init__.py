@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from service.analysis.constrained_sparsity import CONSTRAINED_SPARSITY
 from service.analysis.frame import Analysis
 from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
 from service.analysis.private_subspace import PRIVATE_SUBSPACE
@@ -10,6 +11,7 @@ from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUND
 ANALYSES: dict[str, Analysis[Any, Any]] = {
     analysis.name: analysis
     for analysis in (
+        CONSTRAINED_SPARSITY,
         OPTIMIZER_CONVERGENCE,
         TORCH_MUON,
         BENCHMARK_BOUNDS,

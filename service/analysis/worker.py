@@ -1,8 +1,8 @@
 """The child process that computes: reads tasks from standard input, writes replies to what was standard output.
 
-A task is a line of JSON (`name`, `seed`, `picture`, `about`, `length`) and `length` bytes of request. Each answer is a line of
-JSON with its `kind`: `started`, `progress`, `refused`, `failed`, or `done`, which is followed by the reply's bytes and
-the picture's. Nothing is pickled. The process ends as soon as its parent does, whatever it is doing.
+A task is a line of JSON (`name`, `seed`, `picture`, `about`, `length`) and `length` bytes of request. Each answer is a
+line of JSON with its `kind`: `started`, `progress`, `refused`, `failed`, or `done`, which is followed by the reply's
+bytes and the picture's. Nothing is pickled. The process ends as soon as its parent does, whatever it is doing.
 """
 
 import argparse

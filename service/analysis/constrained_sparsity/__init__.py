@@ -7,7 +7,7 @@ gates    closed forms of hard-concrete gates    The training itself is in `servi
 from service.analysis.constrained_sparsity.schema import SparsityRequest, SparsityResponse
 from service.analysis.frame import Analysis, Paper
 
-CORNERS = [[x, y] for x in (-1.0, -0.5, 0.5, 1.0) for y in (-1.0, -0.5, 0.5, 1.0)]
+ROWS = [[float((i * step) % 7 - 3) for step in (1, 2, 3, 5)] for i in range(1, 43)]
 
 CONSTRAINED_SPARSITY = Analysis(
     "constrained-sparsity",
@@ -17,10 +17,10 @@ CONSTRAINED_SPARSITY = Analysis(
     SparsityResponse,
     "service.analysis.torch_jobs.sparsity",
     {
-        "model": {"type": "mlp", "hidden_sizes": [16]},
-        "dataset": {"features": CORNERS, "labels": [int(x * y > 0) for x, y in CORNERS], "test_fraction": 0},
+        "model": {"type": "mlp", "hidden_sizes": [8]},
+        "dataset": {"features": ROWS, "labels": [int(row[0] > 0) for row in ROWS], "test_fraction": 0},
         "constraint": {"target_density": 0.5},
-        "optimizer": {"num_steps": 1500, "batch_size": 16},
+        "optimizer": {"num_steps": 800, "batch_size": 16},
         "seed": 0,
     },
     job_only=True,

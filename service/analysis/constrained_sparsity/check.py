@@ -1,5 +1,6 @@
 """What is refused before anything is trained, and the defaults of each kind of model."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from service.analysis.constrained_sparsity.gates import floor, initial_density
@@ -61,7 +62,7 @@ def check_mlp(model: Mlp, request: SparsityRequest) -> None:
     width, classes = check_dataset(request.dataset)
     sizes = [width, *model.hidden_sizes, classes]
     check_target_count(request, len(sizes) - 1)
-    weights = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    weights = sum(a * b for a, b in pairwise(sizes))
     settings = rates(request)
     trainings = 1 + request.compare_dense + len(request.baseline_penalties)
     if (work := float(weights) * settings.batch_size * settings.num_steps * trainings) > MAX_WORK:
@@ -118,7 +119,7 @@ def targets(request: SparsityRequest, layers: int) -> list[float]:
     if request.constraint.scope == "model":
         assert not isinstance(given, list)
         return [given]
-    listed = given if isinstance(given, list) else [given]
+    listed = [*given] if isinstance(given, list) else [given]
     return listed if len(listed) == layers else listed * layers
 
 

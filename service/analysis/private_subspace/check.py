@@ -60,9 +60,8 @@ def checked(request: "SubspaceRequest") -> Shape:
         raise AnalysisError("subspace_dim", f"must be smaller than the rows' length {d}")
     if exactly(request.privacy.delta) * n > 1:
         raise AnalysisError("privacy.delta", f"at most 1/{n}, one part in the number of rows")
-    {"exact": check_exact, "approximate": blocks, "gaussian_covariance": check_covariance}[request.method](
-        request, n, d
-    )
+    of_method = {"exact": check_exact, "approximate": blocks, "gaussian_covariance": check_covariance}
+    of_method[request.method](request, n, d)
     return Shape(n, d, k)
 
 

@@ -35,8 +35,9 @@ def is_installed() -> bool:
 def prelude() -> Any:
     """OpenDP, with the parts that it has not vetted itself."""
     import opendp.prelude as dp
+    from opendp.mod import enable_features
 
-    dp.enable_features("contrib")
+    enable_features("contrib")
     return dp
 
 
