@@ -47,7 +47,8 @@ def check_targets(request: SparsityRequest) -> None:
     """Targets that gates within their clamp cannot reach are refused."""
     lowest = floor(request.gates.temperature)
     targets = request.constraint.target_density
-    for target in targets if isinstance(targets, list) else [targets]:
+    listed: list[float] = [*targets] if isinstance(targets, list) else [targets]
+    for target in listed:
         if target < lowest:
             message = f"{target:g} cannot be reached: gates are held so that no density falls below {lowest:.4f}"
             raise AnalysisError("constraint.target_density", message, code="infeasible_target")
@@ -119,7 +120,7 @@ def targets(request: SparsityRequest, layers: int) -> list[float]:
     if request.constraint.scope == "model":
         assert not isinstance(given, list)
         return [given]
-    listed = [*given] if isinstance(given, list) else [given]
+    listed: list[float] = [*given] if isinstance(given, list) else [given]
     return listed if len(listed) == layers else listed * layers
 
 

@@ -58,9 +58,19 @@ class Frozen:
             raise AnalysisError(f"{field}.0", "fewer than two tokens: there is no next token to predict")
         return found
 
-    def logits(self, batch: Tensor, mask: Tensor) -> Tensor:
-        """Next-token logits [rows, tokens, vocabulary]."""
-        return self.network(input_ids=batch, attention_mask=mask, use_cache=False).logits
+    def hidden(self, batch: Tensor, mask: Tensor) -> Tensor:
+        """Last hidden states [rows, tokens, width]."""
+        found = self.network.base_model(input_ids=batch, attention_mask=mask, use_cache=False)
+        return found.last_hidden_state
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """log p of each next token [rows, tokens, vocabulary]."""
+        return self.network.get_output_embeddings()(hidden).log_softmax(-1)
+
+    @torch.no_grad()
+    def remember(self, prompts: list[Tensor]) -> list[Tensor]:
+        """The dense model's last hidden states of each prompt, [tokens, width]: small, and all that is needed again."""
+        return [self.hidden(ids[None], torch.ones_like(ids)[None])[0] for ids in prompts]
 
     def sites(self, groups: list[str]) -> list[Site]:
         """Where gates go, block by block; refuses a model that is built otherwise."""
@@ -123,9 +133,9 @@ def padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     return batch, mask
 
 
-def divergence(dense: Tensor, pruned: Tensor, mask: Tensor) -> Tensor:
-    """KL(dense ‖ pruned) of the next token, in nats, averaged over the tokens that have one before the end."""
-    log_p, log_q = dense[:, :-1].log_softmax(-1), pruned[:, :-1].log_softmax(-1)
+def divergence(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Tensor:
+    """KL(p ‖ q) of the next token, in nats, averaged over the tokens that have one before the end."""
+    log_p, log_q = log_p[:, :-1], log_q[:, :-1]
     each = (log_p.exp() * (log_p - log_q)).sum(-1)
     real = mask[:, 1:].float()
     return (each * real).sum() / real.sum()
@@ -155,15 +165,18 @@ def train_lm(request: SparsityRequest, model: ServedLm, context: Context) -> Par
 def loss_of(frozen: Frozen, sites: list[Site], prompts: list[Tensor], size: int, generator: torch.Generator) -> Loss:
     """Divergence from the dense model on the next batch of prompts."""
     order: list[Tensor] = []
+    remembered = frozen.remember(prompts)
 
     def value(gates: list[Tensor]) -> Tensor:
         if not order:
             order.extend(torch.randperm(len(prompts), generator=generator).split(size))
-        batch, mask = padded([prompts[int(chosen)] for chosen in order.pop()])
+        chosen = order.pop().tolist()
+        batch, mask = padded([prompts[number] for number in chosen])
         with torch.no_grad():
-            dense = frozen.logits(batch, mask)
+            dense, _ = padded([remembered[number] for number in chosen])
+            log_p = frozen.log_probs(dense)
         with gated(sites, gates):
-            return divergence(dense, frozen.logits(batch, mask), mask)
+            return divergence(log_p, frozen.log_probs(frozen.hidden(batch, mask)), mask)
 
     return value
 
@@ -175,9 +188,9 @@ def evaluate(frozen: Frozen, sites: list[Site], medians: list[Tensor], prompts: 
     count = 0
     for start in range(0, len(prompts), EVALUATE_ROWS):
         batch, mask = padded(prompts[start : start + EVALUATE_ROWS])
-        dense = frozen.logits(batch, mask)
+        dense = frozen.log_probs(frozen.hidden(batch, mask))
         with gated(sites, medians):
-            pruned = frozen.logits(batch, mask)
+            pruned = frozen.log_probs(frozen.hidden(batch, mask))
         tokens = int(mask[:, 1:].sum())
         parts = (surprise(pruned, batch, mask), surprise(dense, batch, mask), divergence(dense, pruned, mask))
         sums += tokens * torch.tensor([part.item() for part in parts], dtype=torch.float64)
@@ -191,9 +204,9 @@ def evaluate(frozen: Frozen, sites: list[Site], medians: list[Tensor], prompts: 
     )
 
 
-def surprise(logits: Tensor, batch: Tensor, mask: Tensor) -> Tensor:
+def surprise(log_probs: Tensor, batch: Tensor, mask: Tensor) -> Tensor:
     """−log p of the tokens that came, in nats, averaged."""
-    log_p = logits[:, :-1].log_softmax(-1).gather(-1, batch[:, 1:, None])[..., 0]
+    log_p = log_probs[:, :-1].gather(-1, batch[:, 1:, None])[..., 0]
     real = mask[:, 1:].float()
     return -(log_p * real).sum() / real.sum()
 
