@@ -75,7 +75,9 @@ class Chain(Drawer):
                 await self._steps(stage, horizons[stage])
             except BudgetSpent as spent:
                 return ChainResult(self.trace, spent.ended_by, stage + 1, self.usage, state)
-            state = save(self.trace, stage + 1, self.usage, self._still)
+            state = save(self.trace, stage + 1, self.usage, self._still, self.task.head)
+            if self.task.checkpoint is not None:
+                self.task.checkpoint(state)
         return ChainResult(self.trace, EndedBy.COMPLETED, len(horizons), self.usage, state)
 
     async def extend(self, stage: int, horizon: int) -> None:

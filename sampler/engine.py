@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
 from sampler.engines import ENGINES
-from sampler.errors import ContextExceeded, InvalidParams
+from sampler.errors import ContextExceeded, EngineError, InvalidParams
 from sampler.rng import DrawKey
 from sampler.row import Row
 from sampler.tokenizer import Tokenizer
@@ -91,6 +91,7 @@ class EngineInfo:
     """What an engine is and promises. `context` counts prompt and response tokens together.
 
     `supports` are those of which it knows every statistic; `plain_supports` those that plain requests may have too.
+    `checkpoint` is the folder or Hugging Face name of its weights, if they can be loaded on this machine.
     """
 
     name: str
@@ -104,6 +105,7 @@ class EngineInfo:
     watch_interval: int = 1
     plain_supports: frozenset[SupportKind] = frozenset({"full", "top_k", "top_p"})
     details: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
+    checkpoint: str | None = None
 
 
 class Engine(Protocol):
@@ -210,6 +212,22 @@ def check_request(request: Request, info: EngineInfo) -> None:
         raise InvalidParams("top_k", f"the {info.name} engine has no {request.support.kind} support")
     if not request.alpha > 0:
         raise InvalidParams("alpha", "alpha must be positive")
+
+
+def check_segment(segment: Segment, request: Request, info: EngineInfo) -> None:
+    """Raise `EngineError` for a segment that no engine may return: what comes of it would be wrong or out of bounds.
+
+    Tokens beyond a watcher's verdict or an end are allowed, since an engine need not trim them.
+    """
+    count = len(segment.tokens)
+    if count > request.max_tokens:
+        raise EngineError(f"the engine drew {count} tokens where {request.max_tokens} were asked for")
+    if not all(0 <= token.id < info.vocabulary for token in segment.tokens):
+        raise EngineError("the engine drew a token that is not in its vocabulary")
+    if segment.rows is None and request.keep_rows:
+        raise EngineError("the engine returned no rows though they were asked for")
+    if segment.rows is not None and len(segment.rows) != count:
+        raise EngineError(f"the engine returned {len(segment.rows)} rows of {count} tokens")
 
 
 def check_context(prompt_tokens: int, max_tokens: int, info: EngineInfo) -> None:

@@ -1,12 +1,17 @@
 """What a chain is given, what it leaves behind, and its state between stages as plain data."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 
 from sampler.answer import EndedBy, PowerUsage
 from sampler.cuts import CutLaw, CutState, advance
 from sampler.engine import Priority
 from sampler.params import PowerParams
 from sampler.rng import Draws
+from sampler.row import Row
 from sampler.trace import End, Token, Trace, empty_trace
 from sampler.tree import MemoTree
 
@@ -28,6 +33,12 @@ class ChainState:
     usage: dict[str, int]
     still: int = 0
     """Steps in a row, up to here, that left the trace as it was."""
+    rows: list[list[Any]] | None = None
+    """Where alternatives were asked for: of each token's row the tokens that a reply shows, and its statistics."""
+
+
+Checkpoint = Callable[[ChainState], None]
+"""Told of each finished stage. It must not wait: the chain goes on when it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,9 @@ class ChainTask:
     """The rows known of this prompt, shared by its chains."""
     tree_per_stage: bool = False
     """Forget the rows at each stage's end. Where the engine draws by itself, what is asked of it depends on what the
-    tree holds; so a chain that must replay, or resume from a stage, may hold only its own rows of this stage."""
+    tree holds; so a chain that must replay, or resume from a stage, may hold only its own rows of this stage. Nor may
+    others where a token budget ends the chain: how soon it does depends on what the tree saved."""
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +73,9 @@ class ChainResult:
     state: ChainState | None
 
 
-def save(trace: Trace, stage: int, usage: PowerUsage, still: int = 0) -> ChainState:
-    """A finished stage as plain data."""
+def save(trace: Trace, stage: int, usage: PowerUsage, still: int = 0, head: int = 0) -> ChainState:
+    """A finished stage as plain data. Of rows that are kept for the reply, the first `head` tokens are."""
+    rows = None if trace.rows is None else [_save_row(row, head) for row in trace.rows]
     return ChainState(
         stage,
         list(trace.ids),
@@ -72,6 +86,7 @@ def save(trace: Trace, stage: int, usage: PowerUsage, still: int = 0) -> ChainSt
         str(trace.end),
         asdict(usage),
         still,
+        rows,
     )
 
 
@@ -85,4 +100,17 @@ def restore(state: ChainState, law: CutLaw) -> Trace:
     for token in tokens:
         cuts.append(advance(law, cuts[-1] if cuts else CutState(), token.entropy))
     weights, norms = [cut.log_weight for cut in cuts], [cut.log_norm for cut in cuts]
-    return empty_trace().spliced(0, tokens, weights, norms, End(state.end))
+    rows = None if state.rows is None else tuple(_restore_row(row) for row in state.rows)
+    return empty_trace(rows=rows is not None).spliced(0, tokens, weights, norms, End(state.end), rows)
+
+
+def _save_row(row: Row, head: int) -> list[Any]:
+    kept = min(head, len(row.ids))
+    whole = row.complete and kept == len(row.ids)
+    numbers = [row.alpha, row.log_norm, row.log_z, row.entropy, row.log_mass]
+    return [row.ids[:kept].tolist(), row.logits[:kept].tolist(), min(row.size, kept), whole, *numbers]
+
+
+def _restore_row(saved: list[Any]) -> Row:
+    ids, logits, *rest = saved
+    return Row(np.asarray(ids, dtype=np.int32), np.asarray(logits, dtype=np.float64), *rest)

@@ -8,28 +8,55 @@ from fastapi import FastAPI
 from sampler.engine import Engine
 from service import errors
 from service.analysis.analyst import Analyst
-from service.api import analysis, completions, health, models
-from service.middleware import BodyLimit, UnexpectedErrors
+from service.analysis_rows import analysis_rows
+from service.api import analysis, batches, completions, files, health, models, operation
+from service.jobs.ledger import StoreLedger
+from service.jobs.wiring import install_jobs
+from service.middleware import BodyLimit, Calls, UnexpectedErrors
 from service.runner import Runner
 from service.settings import Settings
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
-    """The service on a loaded engine, which it closes when it stops."""
+    """The service on a loaded engine, which it closes when it stops.
+
+    No cross-origin headers are sent: a page of another site cannot read a reply.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with jobs():
+            yield
         await app.state.analyst.aclose()
         await engine.aclose()
 
-    app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
-    app.state.runner = Runner(engine, settings)
-    app.state.analyst = Analyst(settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app = FastAPI(
+        title="powercut",
+        description="Draws from a base model's power distribution",
+        lifespan=lifespan,
+        openapi_url=None,  # the schema and its pages are routes of ours, behind a key
+    )
+    app.state.runner = runner = Runner(engine, settings)
+    jobs = install_jobs(app, runner)
+    ledger = StoreLedger(app.state.store.database, settings)
+    app.state.analyst = Analyst(settings, ledger=ledger, checkpoint=engine.info.checkpoint)
+    app.state.row_handlers |= analysis_rows(app.state.analyst)
+    upload = (settings.max_upload_bytes + files.OVERHEAD_BYTES, settings.upload_timeout_s)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        others={"/v1/files": upload},
+    )
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
     for family in (completions, models, health, analysis):
         app.include_router(family.router)
+    for family in (files, batches):
+        app.include_router(family.router)
+        app.include_router(family.reading)
+    for router in operation.routers(settings):
+        app.include_router(router)
     errors.install(app)
     return app

@@ -11,6 +11,11 @@ from sampler.params import PowerParams
 from sampler.tree import MemoTree
 
 
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of a chain in either mode: in mode paper, too, no trace or proposal is longer than its stage's horizon."""
+    return params.worst_case_tokens
+
+
 async def power_mh(job: Job, *, cut: str) -> Answer:
     """The last trace of a chain with cut law `cut`: in exact mode, a draw from p^α in the limit of many steps."""
     mode = getattr(job.params, "mode", "exact")
@@ -24,7 +29,9 @@ async def run_chain(job: Job, method: str, cut: str, kind: type[Chain]) -> Answe
         raise InvalidParams("method", f"{method} takes PowerParams")
     check_context(len(job.prompt_ids), params.max_tokens, job.engine.info)
     own_draws = job.engine.info.draws == "own"
-    tree = MemoTree() if own_draws and job.seeded else job.tree or MemoTree()
+    durable = job.checkpoint is not None or job.resume is not None
+    alone = (own_draws and job.seeded) or (durable and params.max_generated_tokens is not None)
+    tree = MemoTree() if alone else job.tree or MemoTree()
     task = ChainTask(
         job.prompt_ids,
         params,
@@ -35,9 +42,10 @@ async def run_chain(job: Job, method: str, cut: str, kind: type[Chain]) -> Answe
         keep_rows=bool(job.logprobs),
         head=job.logprobs or 0,
         tree=tree if params.memo_tree else None,
-        tree_per_stage=own_draws and job.seeded,
+        tree_per_stage=alone,
+        checkpoint=job.checkpoint,
     )
-    result = await kind(job.engine, task, job.emit).run()
+    result = await kind(job.engine, task, job.emit).run(job.resume)
     return Answer(
         method,
         job.chain,

@@ -86,7 +86,8 @@ class About(BaseModel):
     """What the service tells a computation beside its request.
 
     Attributes:
-        checkpoint: Folder or Hugging Face name of the served model; None for the default model.
+        checkpoint: Folder or Hugging Face name of the served model, "default" for the default model; None if the
+            engine has none that could be loaded here.
         release_id: Under which the release will be stored; None for an analysis that costs no privacy budget.
         budget: What is left of that budget.
     """

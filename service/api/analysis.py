@@ -10,8 +10,10 @@ from pydantic import BaseModel
 
 from service import errors
 from service.analysis import ANALYSES
-from service.analysis.analyst import PREFIX, Analyst, Busy
+from service.analysis.analyst import PREFIX, Analyst, Busy, Caller
 from service.analysis.frame import Analysis
+from service.auth import keyed_router
+from service.call import call_of
 from service.runner import until_disconnect
 
 RETRY_AFTER_S = 1
@@ -113,8 +115,9 @@ def _handler(analysis: Analysis[Any, Any]) -> Callable[..., Awaitable[Response]]
     async def handle(body: Any, request: Request) -> Response:
         analyst: Analyst = request.app.state.analyst
         picture = wants_picture(request.headers.get("accept", ""))
+        caller = Caller(call_of(request).key)
         try:
-            outcome = await until_disconnect(request, analyst.run(analysis, body, picture=picture))
+            outcome = await until_disconnect(request, analyst.run(analysis, body, picture=picture, caller=caller))
         except Busy:
             message = f"{analyst.settings.analysis_workers} analyses run already; try again"
             content = errors.body(message, "rate_limit_error", None, "analysis_busy")
@@ -132,7 +135,7 @@ def _handler(analysis: Analysis[Any, Any]) -> Callable[..., Awaitable[Response]]
 
 def make_router(analyses: Mapping[str, Analysis[Any, Any]]) -> APIRouter:
     """The list, and a route for each line of the registry."""
-    router = APIRouter(tags=["analysis"])
+    router = keyed_router()
 
     @router.get(PREFIX.rstrip("/"))
     async def list_analyses() -> AnalysisList:

@@ -1,9 +1,9 @@
-"""`/livez`: the loop answers. `/readyz`: the engine takes work. Neither generates anything."""
+"""`/livez`: the loop answers. `/readyz`: the engine takes work. Neither generates anything, waits or needs a key."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from service.runner import Runner
+from service.house import House
 
 router = APIRouter()
 
@@ -16,8 +16,10 @@ async def live() -> dict[str, str]:
 
 @router.get("/readyz", response_model=None)
 async def ready(request: Request) -> JSONResponse:
-    """The model is loaded and its engine alive."""
-    runner: Runner = request.app.state.runner
-    if not runner.engine.alive:
+    """The model is loaded, its engine alive, and the server not stopping."""
+    house: House = request.app.state.runner.house
+    if house.drain.stopping:
+        return JSONResponse({"status": "the server is stopping"}, 503)
+    if not house.engine.alive:
         return JSONResponse({"status": "the engine is dead"}, 503)
     return JSONResponse({"status": "ready"})

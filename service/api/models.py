@@ -3,19 +3,20 @@
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from sampler.methods import METHODS
-from service.runner import Runner
+from service.auth import WatchingRoute, keyed_router
+from service.runner import runner_of
 
-router = APIRouter()
+router = keyed_router(WatchingRoute)
 STARTED = int(time.time())
 
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """The served model first, then `<model>:<method>`."""
-    runner: Runner = request.app.state.runner
+    runner = runner_of(request)
     served = runner.engine.info.model
     names = [served, *(f"{served}:{method}" for method in METHODS)]
     return {

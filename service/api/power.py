@@ -47,6 +47,7 @@ class PowerOptions(RequestModel):
     stop_when_frozen: Annotated[int | None, limits("stop_when_frozen")] = None
     effort: Effort | None = None
     include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8)
+    stream_events: bool = False
 
 
 def split_model(name: str, served: str) -> str | None:

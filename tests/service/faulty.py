@@ -11,7 +11,10 @@ from sampler.trace import Segment
 
 
 class FaultyEngine(TabularEngine):
-    """A table that waits `delay_s` for each segment, and raises what `fail(number of the call)` returns."""
+    """A table that waits `delay_s` for each segment, and raises what `fail(number of the call)` returns.
+
+    `lie` changes a segment before it is returned; with `deaf_s` the engine goes on for so long though cancelled.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,8 @@ class FaultyEngine(TabularEngine):
         self.calls = self.in_flight = 0
         self.is_alive = True
         self.closed = False
+        self.lie: Callable[[Segment], Segment] = lambda segment: segment
+        self.deaf_s = 0.0
         if context is not None:
             self._info = replace(self._info, context=context)
 
@@ -45,12 +50,24 @@ class FaultyEngine(TabularEngine):
         self.in_flight += 1
         try:
             failure = self.fail(self.calls)
-            await asyncio.sleep(self.delay_s)
+            await self._wait()
             if failure is not None:
                 raise failure
-            return await super().propose(request)
+            return self.lie(await super().propose(replace(request, watch=None) if self.lies else request))
         finally:
             self.in_flight -= 1
+
+    @property
+    def lies(self) -> bool:
+        """Whether a watcher must not see what is drawn, because what is returned is something else."""
+        return self.lie.__name__ != "<lambda>"
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            await asyncio.sleep(self.deaf_s)
+            raise
 
     async def aclose(self) -> None:
         """Remember that it was called."""

@@ -76,7 +76,7 @@ PROMPTS = [
 
 COUNTS = [
     *count("n", 1, 128),
-    *count("max_tokens", 1, CONTEXT),
+    *count("max_tokens", 0, CONTEXT),
     *count("logprobs", 0, 20),
     *count("power.blocks", 1, 256),
     *count("power.steps_per_block", 0, 1000),
@@ -151,8 +151,6 @@ UNKNOWN = [
     field(name, value, "not permitted", code="unknown_field")
     for name, value in [
         ("chat_template_kwargs", {}),
-        ("best_of", 2**31),
-        ("logit_bias", {"0": 1}),
         ("guided_regex", "(a+)+$"),
         ("prompt_embeds", "AAAA"),
         ("image_url", "http://127.0.0.1/"),

@@ -13,7 +13,7 @@ import pytest
 from service.settings import Settings
 from tests.service.checks import GOOD, assert_still_answers
 from tests.service.faulty import FaultyEngine
-from tests.service.serving import serving, serving_command, wait_until
+from tests.service.serving import metric, serving, serving_command, wait_until
 from tests.service.tables import letters_table
 
 FREED_WITHIN_S = 3.0
@@ -120,7 +120,8 @@ def test_a_process_told_to_stop_ends_in_time_though_a_chain_still_runs(table_fil
     endless = GOOD | {"n": 128, "power": {"alpha": 1, "blocks": 4, "steps_per_block": 1000}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POWERCUT_DRAIN_S", "0")
-        with serving_command(options, log) as url, send(url, endless) as raw:
+        with serving_command(options, log, exit_code=1) as url, send(url, endless) as raw:
+            wait_until(lambda: metric(url, "vllm:num_requests_running") == 1, "the request to run")
             kept = raw.dup()
     with kept:
-        assert b"200 OK" not in kept.recv(1 << 16)
+        assert b" 503 " in kept.recv(1 << 16)

@@ -37,12 +37,14 @@ class Frozen:
     """A copy of the served model that nothing is trained in.
 
     Args:
-        checkpoint: Folder or Hugging Face name; None for the default model.
+        checkpoint: See `About`.
     """
 
     def __init__(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            raise AnalysisError("model.type", "the served engine has no checkpoint that could be loaded here")
         cast(Any, transformers_logging).disable_progress_bar()
-        path = resolve(checkpoint).path
+        path = resolve(None if checkpoint == "default" else checkpoint).path
         self.network: Any = cast(Any, AutoModelForCausalLM).from_pretrained(
             path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )

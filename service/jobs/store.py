@@ -1,0 +1,84 @@
+"""Everything durable of one server process, made from the settings; its calls run in threads of their own.
+
+Nothing is opened before it is needed: a server whose users send no batches touches no disk.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from platformdirs import user_data_path
+
+from sampler.errors import InvalidParams
+from service.jobs.batches import Batches
+from service.jobs.content import DatabaseBytes, DiskBytes
+from service.jobs.database import Database
+from service.jobs.files import FileLimits, Files
+from service.jobs.presence import Presence
+from service.jobs.rows import Rows
+from service.jobs.tend import Tending
+from service.settings import Settings, revealed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 4
+
+
+class Store:
+    """Files, batches and rows."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = settings.data_dir or Path(user_data_path("powercut"))
+        try:
+            self.database = Database(revealed(settings.database_url), folder)
+        except ValueError as error:
+            raise InvalidParams("database_url", str(error)) from None
+        in_database = settings.file_store == "database" or (settings.file_store is None and self.database.is_postgres)
+        content = DatabaseBytes(self.database) if in_database else DiskBytes(folder / "files")
+        limits = FileLimits(
+            settings.max_upload_bytes,
+            settings.max_stored_bytes,
+            settings.max_batch_lines,
+            settings.max_body_bytes,
+            settings.file_expiry_s,
+        )
+        self.files = Files(self.database, content, limits)
+        self.batches = Batches(self.database, self.files)
+        self.rows = Rows(self.database, settings.lease_s)
+        self.tending = Tending(self.database, self.files, settings.lease_s)
+        self.places, self.checkpoint_s, self.poll_s = settings.batch_rows, settings.checkpoint_s, settings.batch_poll_s
+        self.beat_s = settings.lease_s / 4
+        self._presence = None if self.database.is_postgres else Presence(folder / "workers")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="jobs")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there may be work."""
+        return self.database.exists
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function of the store in one of its threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
+
+    def take_over(self, worker: str) -> None:
+        """Say that this worker lives, and give back the rows of those of this folder that died."""
+        if self._presence is not None:
+            self._presence.enter(worker)
+            for other in list(self._presence.dead()):
+                self.rows.release(other, died=True)
+                self._presence.bury(other)
+
+    def leave(self, worker: str) -> None:
+        """Give this worker's rows back: it stops."""
+        self.rows.release(worker, died=False)
+        if self._presence is not None:
+            self._presence.leave(worker)
+
+    def close(self) -> None:
+        """Wait for the calls that run, and close the database."""
+        self._threads.shutdown()
+        self.database.close()
