@@ -45,9 +45,9 @@ def assert_refused(reply: httpx.Response, status: int, field: str) -> None:
 def private(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A client of a service with a ledger of its own."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
-    with serving_app(create_app(from_table(letters_table(), "letters"), settings)) as url:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            yield client
+    app = create_app(from_table(letters_table(), "letters"), settings)
+    with serving_app(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
 
 
 def test_a_release_and_its_budget(private: httpx.Client) -> None:

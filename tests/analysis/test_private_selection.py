@@ -1,4 +1,4 @@
-"""Certified selection and the exact case: lemmas, the exact audit, recovery whatever the dimension, the audit by draws."""
+"""Certified selection and the exact case: lemmas, exact audit, recovery whatever the dimension, audit by draws."""
 
 import itertools
 import random
@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
+from math import lcm
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from service.analysis.private_subspace.selection import (
     threshold,
 )
 
+Rows = list[list[int]]
+Space = tuple[tuple[Fraction, ...], ...]
 ONE, MILLIONTH = Decimal(1), Decimal("1e-6")
 
 
@@ -88,13 +91,13 @@ def test_delta_counts_the_search_and_is_never_rounded_down() -> None:
     assert rounded_up(total) == pytest.approx(float(total), rel=1e-12)
 
 
-def all_subspaces(rows: list[list[int]], k: int) -> set[tuple[tuple[Fraction, ...], ...]]:
+def all_subspaces(rows: Rows, k: int) -> set[Space]:
     """Every subspace of dimension k that rows span, by its echelon form."""
     forms = (exact.echelon(chosen) for chosen in itertools.combinations(rows, k))
     return {tuple(map(tuple, form)) for form in forms if any(form[-1])}
 
 
-def count_inside(rows: list[list[int]], space: tuple[tuple[Fraction, ...], ...]) -> int:
+def count_inside(rows: Rows, space: Space) -> int:
     if not space:
         return sum(not any(row) for row in rows)
     pivots = [next(j for j, entry in enumerate(line) if entry) for line in space]
@@ -104,9 +107,10 @@ def count_inside(rows: list[list[int]], space: tuple[tuple[Fraction, ...], ...])
     return sum(row == rest for row, rest in zip(rows, rests, strict=True))
 
 
-def is_within(small: tuple[tuple[Fraction, ...], ...], large: tuple[tuple[Fraction, ...], ...]) -> bool:
-    lines = [[int(entry * 5040) if (entry * 5040).denominator == 1 else entry for entry in line] for line in small]
-    return count_inside(lines, large) == len(lines)  # type: ignore[arg-type]
+def is_within(small: Space, large: Space) -> bool:
+    scale = lcm(*(entry.denominator for line in small for entry in line))
+    lines = [[int(entry * scale) for entry in line] for line in small]
+    return count_inside(lines, large) == len(lines)
 
 
 def score_by_definition(

@@ -26,6 +26,8 @@ class Rates(NamedTuple):
 
 MLP_RATES = Rates(1e-3, 1e-2, 0.1, 4000, 128)
 LM_RATES = Rates(0.0, 2e-2, 1.0, 3000, 4)
+GATES_PER_DUAL_RATE = 264
+"""A gate feels a multiplier by its share of the parameters: with 264 gates the rate 1 was right, with more it grows."""
 
 
 def rates(request: SparsityRequest) -> Rates:

@@ -63,7 +63,7 @@ class Optimizer(AnalysisRequest):
 
     learning_rate: Rate | None = Field(default=None, description="of the weights of an mlp; default 1e-3")
     gate_learning_rate: Rate | None = None
-    dual_learning_rate: Rate | None = None
+    dual_learning_rate: float | None = Field(default=None, gt=0, le=1e6)
     num_steps: int | None = Field(default=None, ge=1, le=20_000)
     batch_size: int | None = Field(default=None, ge=1, le=1024)
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sampler.engines.huggingface.checkpoint import resolve
-from service.analysis.constrained_sparsity.check import check_target_count, rates, targets
+from service.analysis.constrained_sparsity.check import GATES_PER_DUAL_RATE, check_target_count, rates, targets
 from service.analysis.constrained_sparsity.schema import LmMetrics, Purged, ServedLm, SparsityRequest
 from service.analysis.frame import AnalysisError, Context
 from service.analysis.torch_jobs.sparsity.gates import Gates, Layer
@@ -153,6 +153,9 @@ def train_lm(request: SparsityRequest, model: ServedLm, context: Context) -> Par
     sites = frozen.sites([*model.groups])
     check_target_count(request, len(sites))
     settings = rates(request)
+    if request.optimizer.dual_learning_rate is None:
+        num_gates = sum(site.layer.num_gates for site in sites)
+        settings = settings._replace(dual_learning_rate=max(1.0, num_gates / GATES_PER_DUAL_RATE))
     generator = torch.Generator().manual_seed(int(context.rng.integers(1 << 62)))
     layers = [site.layer for site in sites]
     gates = Gates(layers, request.gates.temperature, request.gates.drop_rate, generator)
