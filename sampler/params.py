@@ -95,11 +95,11 @@ class PowerParams:
 
     @property
     def worst_case_tokens(self) -> int:
-        """Tokens that a chain draws if every cut falls at 0, no trace ends early and nothing is rejected early.
+        """Tokens drawn if every cut falls at 0, no trace ends early and nothing is rejected early.
 
-        Tokens drawn ahead and dropped are not among them: they come out of rows that nobody else wants.
+        Free ones are among them, and no budget is looked at. Those drawn ahead and dropped are not.
         """
-        return self.within_budget(self.max_tokens + self.steps_per_block * sum(self.horizons))
+        return self.max_tokens + self.steps_per_block * sum(self.horizons)
 
     def within_budget(self, tokens: int) -> int:
         """So many tokens, or `max_generated_tokens` if that is less."""

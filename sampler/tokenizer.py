@@ -17,13 +17,15 @@ class Message:
 class TokenizerInfo:
     """What a tokenizer says of itself; None where it has no such thing, or does not tell.
 
-    `control_tokens` maps the names of the control tokens to their ids.
+    `control_tokens` maps the names of the control tokens to their ids. `longest_token_bytes` bounds the UTF-8 bytes of
+    text that one id can stand for, so that a text which cannot fit is refused before it is encoded.
     """
 
     bos_token: str | None = None
     eos_token: str | None = None
     pad_token: str | None = None
     chat_template: str | None = None
+    longest_token_bytes: int | None = None
     control_tokens: Mapping[str, int] = field(default_factory=lambda: cast("dict[str, int]", {}))
 
 

@@ -8,13 +8,17 @@ from fastapi import FastAPI
 from sampler.engine import Engine
 from service import errors
 from service.analysis.analyst import Analyst
-from service.analysis_rows import analysis_rows
-from service.api import analysis, batches, completions, files, health, models, operation
+from service.api import analysis, batches, completions, files, health, models, operation, tokenize
+from service.api.models import model_names
+from service.api.replies import ERRORS
 from service.jobs.ledger import StoreLedger
+from service.jobs.outcome import row_seed
 from service.jobs.wiring import install_jobs
 from service.middleware import BodyLimit, Calls, UnexpectedErrors
+from service.openapi import publish
 from service.runner import Runner
 from service.settings import Settings
+from service.version import VERSION
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
@@ -34,14 +38,16 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="powercut",
         description="Draws from a base model's power distribution",
+        version=VERSION,
         lifespan=lifespan,
+        responses=ERRORS,
         openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
     app.state.runner = runner = Runner(engine, settings)
     jobs = install_jobs(app, runner)
     ledger = StoreLedger(app.state.store.database, settings)
     app.state.analyst = Analyst(settings, ledger=ledger, checkpoint=engine.info.checkpoint)
-    app.state.row_handlers |= analysis_rows(app.state.analyst)
+    app.state.row_handlers |= app.state.analyst.row_handlers(lambda context: row_seed(context.key, 0))
     upload = (settings.max_upload_bytes + files.OVERHEAD_BYTES, settings.upload_timeout_s)
     app.add_middleware(
         BodyLimit,
@@ -51,7 +57,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
-    for family in (completions, models, health, analysis):
+    for family in (completions, models, tokenize, health, analysis):
         app.include_router(family.router)
     for family in (files, batches):
         app.include_router(family.router)
@@ -59,4 +65,11 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)
+    publish(
+        app,
+        model_names(engine.info.model),
+        engine.info.vocabulary,
+        empty_text=bool(engine.tokenizer.encode("")),
+        keys=bool(runner.house.keys),
+    )
     return app

@@ -39,7 +39,7 @@ async def complete(runner: Runner, asked: CompletionRequest | ChatRequest) -> di
         **_head(shape, shape.object, asked.model),
         "choices": [shape.choice(done, plan) for done in finished],
         "usage": _usage(plan, finished),
-        **await asyncio.to_thread(_diagnostics, plan, finished),
+        **(await asyncio.to_thread(_diagnostics, plan, finished) if plan.wants_diagnostics else {}),
     }
 
 

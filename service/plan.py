@@ -119,28 +119,32 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission:
     ticket = admission.enter(call.key, worst_case_tokens(method, params, asked), call.priority)
     call.at_end(ticket.release)
     try:
-        return await _encoded(asked, method, engine, call, ticket)
+        return await _encoded(asked, method, engine, settings, call, ticket)
     except BaseException:
         ticket.release()
         raise
 
 
-async def _encoded(asked: Asked, method: str, engine: Engine, call: Call, ticket: Ticket) -> Plan:
+async def _encoded(asked: Asked, method: str, engine: Engine, settings: Settings, call: Call, ticket: Ticket) -> Plan:
     prompts = await encode_prompts(asked.asks, engine)
     max_tokens = room_left(prompts, engine.info) if asked.max_tokens is None else asked.max_tokens
     for ids in prompts:
         check_context(len(ids), max_tokens, engine.info)
     echo = [await prompt_text(*each, engine) for each in zip(asked.asks, prompts, strict=True)] if asked.echo else None
+    params = choose_params(method, asked, max_tokens, engine.info.vocabulary)
+    include = frozenset[str](asked.power.include if asked.power is not None else ())
+    if "chain" in include:
+        check_detail(params, len(prompts) * asked.n, settings)
     # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
     seeds = [secrets.randbits(63) if asked.seed is None else asked.seed for _ in prompts]
     return Plan(
         method,
-        choose_params(method, asked, max_tokens, engine.info.vocabulary),
+        params,
         prompts,
         seeds,
         asked.n,
         asked.alternatives,
-        frozenset[str](asked.power.include if asked.power is not None else ()),
+        include,
         engine.tokenizer,
         seeded=asked.seed is not None,
         call=call,
@@ -173,6 +177,17 @@ def room_left(prompts: Sequence[tuple[int, ...]], info: EngineInfo) -> int:
         message = f"the prompt has {longest} tokens and leaves no room for an answer: the context is {info.context}"
         raise ContextExceeded("messages", f"{message} tokens")
     return min(info.context - longest, int(LIMITS["max_tokens"][1]))
+
+
+def check_detail(params: PowerParams | PlainParams, answers: int, settings: Settings) -> None:
+    """Refuse to list more proposals than a reply should hold; a stream tells them one by one."""
+    tokens = answers * params.worst_case_tokens if isinstance(params, PowerParams) else 0
+    if tokens > settings.max_chain_tokens:
+        message = (
+            f"power.include: chain could list {tokens} tokens, and at most {settings.max_chain_tokens} are listed in "
+            "one reply; ask for fewer, or stream with power.stream_events"
+        )
+        raise ApiError(422, message, param="power.include")
 
 
 def choose_params(method: str, asked: Asked, max_tokens: int, vocabulary: int) -> PowerParams | PlainParams:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 from sampler.engine import Engine
+from sampler.errors import ContextExceeded
 from sampler.tokenizer import Message
 from service.errors import ApiError
 from service.settings import Settings
@@ -63,6 +64,7 @@ def check_ids(ids: Sequence[int], engine: Engine, param: str) -> tuple[int, ...]
 async def encode_text(text: str, engine: Engine, *, start: bool = True) -> tuple[int, ...]:
     """The ids of a text, off the event loop."""
     check_text(text, "prompt")
+    check_length(text, engine)
     return tuple(await asyncio.to_thread(engine.tokenizer.encode, text, start=start))
 
 
@@ -70,6 +72,7 @@ async def encode_messages(messages: Sequence[Message], engine: Engine, *, open_r
     """The ids of a conversation in the model's template, off the event loop."""
     for i, message in enumerate(messages):
         check_text(message.content, f"messages.{i}.content")
+        check_length(message.content, engine)
     return tuple(await asyncio.to_thread(engine.tokenizer.encode_chat, messages, open_reply=open_reply))
 
 
@@ -79,6 +82,14 @@ def check_text(text: str, param: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ApiError(422, f"{param}: a lone surrogate is not text", param=param) from None
+
+
+def check_length(text: str, engine: Engine) -> None:
+    """Refuse a text that cannot fit the context, whatever its tokens: encoding megabytes takes seconds."""
+    longest = engine.tokenizer.about.longest_token_bytes
+    if longest is not None and (size := len(text.encode())) > longest * engine.info.context:
+        message = f"a text of {size} bytes cannot fit the model's context of {engine.info.context} tokens"
+        raise ContextExceeded("prompt", message)
 
 
 async def prompt_text(ask: Any, ids: Sequence[int], engine: Engine) -> str:

@@ -124,9 +124,9 @@ class Runner:
         The last answer to end gives the place back, though its reader be slow.
         """
         trees = [MemoTree(self.settings.memo_tree_bytes) for _ in plan.prompts]
-        scores = [asyncio.create_task(self._score(plan, prompt)) for prompt in range(len(plan.prompts))]
+        scores = [asyncio.create_task(self._score(plan, ids)) for ids in plan.prompts if plan.scores_prompts]
         answers = [
-            asyncio.create_task(self._answer(plan, prompt, chain, tree, scores[prompt], progress))
+            asyncio.create_task(self._answer(plan, prompt, chain, tree, scores[prompt] if scores else None, progress))
             for prompt, tree in enumerate(trees)
             for chain in range(plan.n)
         ]
@@ -134,17 +134,14 @@ class Runner:
         when_all_are_done(answers, plan.ticket.release)
         return answers
 
-    async def _score(self, plan: Plan, prompt: int) -> Scored | None:
-        """The prompt's own log-probabilities, if they are wanted; its first token has none."""
-        if not plan.scores_prompts:
-            return None
-        ids = plan.prompts[prompt]
+    async def _score(self, plan: Plan, ids: tuple[int, ...]) -> Scored:
+        """A prompt's own log-probabilities; its first token has none."""
         if len(ids) < 2:
             return Scored((), ())
         return Scored(*await self.engine.score(ids, 1, plan.logprobs or 0))
 
     async def _answer(
-        self, plan: Plan, prompt: int, chain: int, tree: MemoTree, scores: asyncio.Task[Scored | None], told: Progress
+        self, plan: Plan, prompt: int, chain: int, tree: MemoTree, scores: asyncio.Task[Scored] | None, told: Progress
     ) -> Finished:
         index, events = prompt * plan.n + chain, list[Event]()
         job = self._job(plan, prompt, chain, tree, events)
@@ -163,7 +160,7 @@ class Runner:
         job = replace(job, emit=emit, on_tokens=told.listener(index) if plan.is_live else None)
         self.house.in_flight += 1
         try:
-            scored = await asyncio.shield(scores)
+            scored = await asyncio.shield(scores) if scores is not None else None
             answer = await METHODS[plan.method](job) if plan.draws else without_tokens(plan, index, EndedBy.COMPLETED)
         finally:
             self.house.in_flight -= 1
@@ -211,10 +208,12 @@ def when_all_are_done(tasks: Sequence["asyncio.Task[Any]"], then: Callable[[], N
 
 async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:
     """Cancel what still runs and wait until it is gone, but not for ever."""
+    running = [task for task in tasks if task.cancel()]
+    if running:
+        await asyncio.wait({asyncio.gather(*running, return_exceptions=True)}, timeout=STOPPING_S)
     for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait({asyncio.gather(*tasks, return_exceptions=True)}, timeout=STOPPING_S)
+        if task.done() and not task.cancelled():
+            task.exception()  # somebody has looked at it, as asyncio wants
 
 
 def runner_of(request: Request) -> Runner:

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
     max_n: int = Field(default=128, ge=1, le=128, description="largest n of a request")
     max_answers: int = Field(default=256, ge=1, le=1 << 16, description="most answers in one request: prompts times n")
 
+    max_chain_tokens: int = Field(
+        default=4 << 20,
+        ge=0,
+        le=1 << 40,
+        description="most tokens of proposals that a reply with power.include chain may list",
+    )
+
     max_running_tokens: int = Field(
         default=1 << 27, ge=1, le=1 << 48, description="tokens that all running requests together may draw at worst"
     )
@@ -95,19 +102,6 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
     )
-    analysis_workers: int = Field(default=2, ge=1, le=256, description="analyses that run at once for requests")
-    analysis_time_limit_s: float = Field(
-        default=60, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"
-    )
-    analysis_job_workers: int = Field(
-        default=1, ge=1, le=256, description="analyses that run at once for rows of batches"
-    )
-    analysis_job_time_limit_s: float = Field(
-        default=86400, gt=0, le=30 * DAY_S, description="seconds that such a row gets"
-    )
-    analysis_memory_bytes: int = Field(
-        default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
-    )
     privacy_budget_epsilon: float = Field(
         default=3.0, gt=0, le=1000, description="ε that all private releases of one key and data set may cost together"
     )
@@ -119,6 +113,19 @@ class Settings(BaseSettings):
     )
     keepalive_s: float = Field(
         default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
+    )
+    analysis_workers: int = Field(default=2, ge=1, le=1 << 10, description="analyses that run at once for requests")
+    analysis_time_limit_s: float = Field(
+        default=60.0, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"
+    )
+    analysis_job_workers: int = Field(
+        default=1, ge=1, le=1 << 10, description="analyses that run at once for rows of batch jobs"
+    )
+    analysis_job_time_limit_s: float = Field(
+        default=DAY_S, gt=0, le=30 * DAY_S, description="seconds that an analysis gets in a row of a batch job"
+    )
+    analysis_memory_bytes: int = Field(
+        default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
     )
     drain_s: float = Field(
         default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"

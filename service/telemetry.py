@@ -4,7 +4,7 @@ Each application has a registry of its own, so that two in one process do not mi
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -143,9 +143,9 @@ class Telemetry:
         return generate_latest(self.registry)
 
     def _count(self, method: str, usage: PowerUsage) -> None:
-        for name, value in asdict(usage).items():
-            if name in self.chain_counts and value:
-                self.chain_counts[name].labels(self._model, method).inc(value)
+        for name, counter in self.chain_counts.items():
+            if value := getattr(usage, name):
+                counter.labels(self._model, method).inc(value)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["model_name", *labels], registry=self.registry)

@@ -47,7 +47,7 @@ class TabularTokenizer:
     def about(self) -> TokenizerInfo:
         """A table has no control tokens but its ends, and no template to show."""
         ends = {text: i for i, text in enumerate(self._vocab) if not self._bytes[i] and text}
-        return TokenizerInfo(eos_token=next(iter(ends), None), control_tokens=ends)
+        return TokenizerInfo(eos_token=next(iter(ends), None), longest_token_bytes=1, control_tokens=ends)
 
     def encode(self, text: str, *, start: bool = True) -> list[int]:
         """One id for each UTF-8 byte: any prompt is accepted."""

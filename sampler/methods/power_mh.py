@@ -12,8 +12,11 @@ from sampler.tree import MemoTree
 
 
 def worst_case_tokens(params: PowerParams) -> int:
-    """Tokens of a chain in either mode: in mode paper, too, no trace or proposal is longer than its stage's horizon."""
-    return params.worst_case_tokens
+    """Tokens of a chain in either mode: in mode paper, too, no trace or proposal is longer than its stage's horizon.
+
+    Tokens drawn ahead and dropped are not counted: they come out of rows that nobody else wants, and go first.
+    """
+    return params.within_budget(params.worst_case_tokens)
 
 
 async def power_mh(job: Job, *, cut: str) -> Answer:

@@ -4,7 +4,9 @@ from typing import Any
 
 from service.analysis.constrained_sparsity import CONSTRAINED_SPARSITY
 from service.analysis.frame import Analysis
+from service.analysis.memorisation_convergence import MEMORISATION_CONVERGENCE
 from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
+from service.analysis.panel_treatment_effects import PANEL_TREATMENT_EFFECTS
 from service.analysis.private_subspace import PRIVATE_SUBSPACE
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
@@ -17,6 +19,8 @@ ANALYSES: dict[str, Analysis[Any, Any]] = {
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
         PRIVATE_SUBSPACE,
+        PANEL_TREATMENT_EFFECTS,
+        MEMORISATION_CONVERGENCE,
     )
 }
 """Every route under `/v1/analysis/`, by its name."""

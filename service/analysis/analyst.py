@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,12 +11,14 @@ from pydantic import ValidationError
 from service.analysis.frame import About, Analysis, AnalysisError, AnalysisRequest, load_registry
 from service.analysis.metering import BudgetSpent, Charge, Ledger, ReleaseMismatch, Stored
 from service.analysis.pool import Pool, Progress, Task, WorkerDied, WorkFailed
-from service.analysis.run import Outcome, choose_seed
+from service.analysis.run import SEED_BITS, Outcome, choose_seed
 from service.errors import ApiError, describe_validation
 from service.settings import Settings
 
 PREFIX = "/v1/analysis/"
 REGISTRY = "service.analysis:ANALYSES"
+RowHandler = Callable[[dict[str, Any], Any], Awaitable[dict[str, Any]]]
+"""A row's body and context to its reply, as the batch jobs call it."""
 
 
 class Busy(Exception):
@@ -95,6 +97,24 @@ class Analyst:
         outcome = await self.run(analysis, request, job=job, progress=progress, caller=caller)
         return json.loads(outcome.reply)
 
+    def row_handlers(self, seed_of: Callable[[Any], int]) -> dict[str, RowHandler]:
+        """How a row of a batch is answered, by its url.
+
+        Args:
+            seed_of: The seed of a row without one, from the row's context: the same if the row is run again.
+        """
+
+        def handler(analysis: Analysis[Any, Any]) -> RowHandler:
+            async def answer(body: dict[str, Any], context: Any) -> dict[str, Any]:
+                if analysis.seeded and body.get("seed") is None:
+                    body = {**body, "seed": seed_of(context) % (1 << SEED_BITS)}
+                caller = Caller(context.owner, f"{context.key.batch_id}/{context.key.number}")
+                return await self.analyse(analysis.name, body, caller=caller)
+
+            return answer
+
+        return {PREFIX + name: handler(analysis) for name, analysis in self.analyses.items()}
+
     async def run(
         self,
         analysis: Analysis[Any, Any],
@@ -107,7 +127,8 @@ class Analyst:
     ) -> Outcome:
         """The outcome of a valid request. Cancelling this kills the process. Raises as `analyse`."""
         seed = choose_seed(analysis, request)
-        task = Task(analysis, request.model_dump_json().encode(), seed, picture, self.about)
+        body = request.model_dump_json(exclude_unset=True).encode()  # what was not said stays unsaid
+        task = Task(analysis, body, seed, picture, self.about)
         caller = caller or Caller()
         try:
             charge = None if analysis.charge is None else analysis.charge(request)

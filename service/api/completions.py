@@ -3,6 +3,7 @@
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from service.api.replies import STREAM, ChatReply, CompletionReply
 from service.api.requests import ChatRequest, CompletionRequest
 from service.api.stream import sse
 from service.auth import keyed_router
@@ -12,13 +13,13 @@ from service.runner import runner_of, until_disconnect
 router = keyed_router()
 
 
-@router.post("/v1/completions", response_model=None)
+@router.post("/v1/completions", response_model=CompletionReply, responses=STREAM)
 async def create_completion(body: CompletionRequest, request: Request) -> Response:
     """Complete each prompt `n` times."""
     return await answer(body, request)
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=ChatReply, responses=STREAM)
 async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation `n` times, in the model's own template."""
     return await answer(body, request)

@@ -1,9 +1,14 @@
-"""`/livez`: the loop answers. `/readyz`: the engine takes work. Neither generates anything, waits or needs a key."""
+"""What anybody may ask: `/livez` (the loop answers), `/readyz` (the engine takes work), `/version`.
+
+None of them generates anything, waits or needs a key.
+"""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from service.api.replies import VersionReply
 from service.house import House
+from service.version import VERSION
 
 router = APIRouter()
 
@@ -14,7 +19,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=None)
+@router.get("/readyz", response_model=None, responses={503: {"model": dict[str, str]}})
 async def ready(request: Request) -> JSONResponse:
     """The model is loaded, its engine alive, and the server not stopping."""
     house: House = request.app.state.runner.house
@@ -23,3 +28,9 @@ async def ready(request: Request) -> JSONResponse:
     if not house.engine.alive:
         return JSONResponse({"status": "the engine is dead"}, 503)
     return JSONResponse({"status": "ready"})
+
+
+@router.get("/version")
+async def version() -> VersionReply:
+    """This service's version."""
+    return VersionReply(version=VERSION)

@@ -5,13 +5,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from sampler.tokenizer import Message
-from service.api.power import PowerOptions
+from service.api.power import PowerOptions, limits
 from service.api.schema import Only, RequestModel
 from service.errors import ApiError
 
-TokenId = Annotated[int, Field(ge=0)]
+TOKEN_ID = "token-id"
+"""Format of the ids in the published schema; `service.openapi` gives them the vocabulary's limit."""
+TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID})]
 TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
-Prompt = str | TokenIds | Annotated[list[str], Field(fail_fast=True)] | Annotated[list[TokenIds], Field(fail_fast=True)]
+# What is empty is refused once it is encoded, whatever form it has; that lists may not be empty can be said before.
+NOT_EMPTY: dict[str, Any] = {"minItems": 1}
+PromptIds = Annotated[list[TokenId], Field(fail_fast=True, json_schema_extra=NOT_EMPTY)]
+PromptTexts = Annotated[list[str], Field(fail_fast=True, json_schema_extra=NOT_EMPTY)]
+Prompt = str | PromptIds | PromptTexts | Annotated[list[PromptIds], Field(fail_fast=True, json_schema_extra=NOT_EMPTY)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 MaxTokens = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -34,7 +40,7 @@ class GenerationRequest(RequestModel):
 
     model: ModelName
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    top_p: Annotated[float | None, limits("top_p")] = None
     n: Annotated[int, Field(ge=1, le=128)] = 1
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 63)] = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
@@ -141,8 +147,11 @@ class ChatRequest(GenerationRequest):
     metadata: Annotated[Any, Only(({},))] = None
     modalities: Annotated[Any, Only((["text"],))] = None
     parallel_tool_calls: Annotated[Any, Only((True, False))] = None
+    moderation: Annotated[Any, Only()] = None
     prediction: Annotated[Any, Only()] = None
     prompt_cache_key: Annotated[Any, Only()] = None
+    prompt_cache_options: Annotated[Any, Only()] = None
+    prompt_cache_retention: Annotated[Any, Only()] = None
     reasoning_effort: Annotated[Any, Only(("none",))] = None
     response_format: Annotated[Any, Only(({"type": "text"},))] = None
     safety_identifier: Annotated[Any, Only()] = None
@@ -171,7 +180,7 @@ class ChatRequest(GenerationRequest):
     def check(self) -> None:
         """Refuse fields that contradict each other, and settle the two names of `max_tokens`."""
         self.check_stream()
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ApiError(422, "top_logprobs: only with logprobs: true", param="top_logprobs")
         given = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(given) > 1:

@@ -48,7 +48,7 @@ def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**about, "anyOf": [{k: v for k, v in schema.items() if k not in about}, {"type": "null"}]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # typing keeps equal annotations as one, and 0 equals False
 class Only:
     """A field of OpenAI's that is not offered here: it takes null and the values that ask for nothing."""
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from service.analysis.analyst import Analyst, Busy
 from service.errors import ApiError
 from service.settings import Settings
+from tests.analysis.conftest import PATIENCE_S
 from tests.service.serving import wait_until
 
 REGISTRY = "tests.analysis.probes:PROBES"
@@ -146,6 +149,19 @@ async def test_jobs_wait_their_turn(analyst: Analyst) -> None:
     assert len({reply["pid"] for reply in replies}) == 1
 
 
+async def test_rows_of_batches_have_a_seed_of_their_own_that_survives_a_second_run(analyst: Analyst) -> None:
+    handlers = analyst.row_handlers(lambda context: context)
+    assert set(handlers) == {f"/v1/analysis/{name}" for name in analyst.analyses}
+    answer = handlers["/v1/analysis/probe"]
+    assert await answer({}, 1 << 60) == await answer({}, 1 << 60)
+    assert (await answer({}, 7))["seed"] == 7
+    assert (await answer({"seed": 3}, 7))["seed"] == 3
+    assert (await handlers["/v1/analysis/probe/unseeded"]({}, 7))["seed"] is None
+    with pytest.raises(ApiError) as caught:
+        await answer({"scale": -1.0}, 7)
+    assert (caught.value.status, caught.value.param) == (422, "scale")
+
+
 async def test_long_analyses_are_for_jobs(analyst: Analyst) -> None:
     with pytest.raises(ApiError) as caught:
         await analyst.analyse("probe/long", {}, job=False)
@@ -166,9 +182,6 @@ async def test_closing_ends_what_runs(tmp_path: Path) -> None:
 
 
 def test_a_parent_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     pid_file = tmp_path / "pid"
     program = f"""
 import asyncio
@@ -179,7 +192,7 @@ asyncio.run(Analyst(Settings(), {REGISTRY!r}).analyse("probe", body))
 """
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
         try:
-            wait_until(pid_file.exists, "the work to begin")
+            wait_until(pid_file.exists, "the work to begin", PATIENCE_S)
         finally:
             parent.kill()
     wait_until(lambda: not is_running(int(pid_file.read_text())), "the process to end")

@@ -1,13 +1,14 @@
 """Engines that are slow, fail or die, around a tabular one."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sampler.engine import EngineInfo, Request
+from sampler.engine import EngineInfo, Request, Verdict
 from sampler.engines.tabular import TabularEngine, from_table
-from sampler.trace import Segment
+from sampler.trace import Segment, Token
 
 
 class FaultyEngine(TabularEngine):
@@ -72,3 +73,31 @@ class FaultyEngine(TabularEngine):
     async def aclose(self) -> None:
         """Remember that it was called."""
         self.closed = True
+
+
+class ThreadEngine(FaultyEngine):
+    """A table that draws one token every `token_s`, in a thread of its own, and tells of each at once."""
+
+    def __init__(self, table: dict[str, Any], token_s: float) -> None:
+        super().__init__(table)
+        self.token_s = token_s
+
+    async def propose(self, request: Request) -> Segment:
+        """Draw; a call that is cancelled stops its thread at the next token."""
+        self.calls += 1
+        self.in_flight += 1
+        left = False
+
+        def watch(tokens: Sequence[Token]) -> Verdict | None:
+            time.sleep(self.token_s)
+            verdict = request.watch(tokens) if request.watch is not None else None
+            return Verdict.STOP if left else verdict
+
+        def draw() -> Segment:
+            return asyncio.run(TabularEngine.propose(self, replace(request, watch=watch)))
+
+        try:
+            return await asyncio.to_thread(draw)
+        finally:
+            left = True
+            self.in_flight -= 1

@@ -26,11 +26,12 @@ PATIENCE_S = 30.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + patience_s
+    """Poll until the condition holds, ever less often: asking may cost what is waited for."""
+    deadline, pause_s = time.monotonic() + patience_s, 0.005
     while not condition():
         assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(0.2, pause_s * 1.5)
 
 
 def free_port() -> int:

@@ -24,7 +24,7 @@ BATCH = Priority.BATCH
 
 def admission(**limits: Any) -> Admission:
     """An account with small limits."""
-    small = {"max_running_tokens": 10, "max_running_requests": 100, "max_running_requests_per_key": 100}
+    small: dict[str, Any] = {"max_running_tokens": 10, "max_running_requests": 100, "max_running_requests_per_key": 100}
     return Admission(Settings(**small | limits))
 
 

@@ -42,7 +42,7 @@ def ask(url: str, *headers: tuple[str, str | bytes], path: str = "/v1/completion
     return httpx.post(url + path, json=GOOD, headers=list(headers), timeout=30, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("key", [ALICE, BOB])
+@pytest.mark.parametrize("key", [ALICE, BOB], ids=["alice", "bob"])
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_right_key_is_let_in(url: str, key: str, scheme: str) -> None:
     assert ask(url, ("Authorization", f"{scheme} {key}")).status_code == 200
@@ -216,6 +216,7 @@ def test_keys_come_from_a_setting_and_a_file_together(tmp_path: Path) -> None:
         (f"{ALICE_LINE},{ALICE_LINE}", "named alice"),
         (f"{ALICE_LINE},bob:123", "entry 2"),
     ],
+    ids=["name alone", "no hash", "key itself", "no name", "two words", "anonymous", "twice", "second"],
 )
 def test_a_bad_line_is_refused_and_not_shown(text: str, says: str) -> None:
     with pytest.raises(InvalidParams, match=says) as caught:

@@ -50,12 +50,23 @@ class HFTokenizer:
     @property
     def about(self) -> TokenizerInfo:
         """Its control tokens and its chat template."""
+        return self._about
+
+    @cached_property
+    def _about(self) -> TokenizerInfo:
         inner = self._tokenizer
         template = inner.chat_template
         added = {token.content: int(i) for i, token in inner.added_tokens_decoder.items() if token.special}
         names = added | {str(inner.convert_ids_to_tokens(token)): int(token) for token in sorted(self._special)}
+        # A normaliser may shorten a text before it is cut into tokens.
+        is_plain = self.tokens_are_bytes and self._backend.normalizer is None
         return TokenizerInfo(
-            inner.bos_token, inner.eos_token, inner.pad_token, template if isinstance(template, str) else None, names
+            inner.bos_token,
+            inner.eos_token,
+            inner.pad_token,
+            template if isinstance(template, str) else None,
+            max(map(len, self._table)) if is_plain else None,
+            names,
         )
 
     def encode(self, text: str, *, start: bool = True) -> list[int]:
