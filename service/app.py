@@ -11,6 +11,7 @@ from service.analysis.analyst import Analyst
 from service.api import analysis, batches, completions, files, health, models, operation, tokenize
 from service.api.models import model_names
 from service.api.replies import ERRORS
+from service.auth import publish_keys
 from service.jobs.ledger import StoreLedger
 from service.jobs.outcome import row_seed
 from service.jobs.wiring import install_jobs
@@ -44,10 +45,9 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
     app.state.runner = runner = Runner(engine, settings)
-    jobs = install_jobs(app, runner)
-    ledger = StoreLedger(app.state.store.database, settings)
-    app.state.analyst = Analyst(settings, ledger=ledger, checkpoint=engine.info.checkpoint)
-    app.state.row_handlers |= app.state.analyst.row_handlers(lambda context: row_seed(context.key, 0))
+    app.state.analyst = analyst = Analyst(settings, checkpoint=engine.info.checkpoint)
+    jobs = install_jobs(app, runner, analyst.row_handlers(lambda context: row_seed(context.key, 0)))
+    analyst.ledger = StoreLedger(app.state.store.database, settings)
     upload = (settings.max_upload_bytes + files.OVERHEAD_BYTES, settings.upload_timeout_s)
     app.add_middleware(
         BodyLimit,
@@ -57,19 +57,14 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
-    for family in (completions, models, tokenize, health, analysis):
+    for family in (completions, models, tokenize, health, analysis, files, batches):
         app.include_router(family.router)
     for family in (files, batches):
-        app.include_router(family.router)
         app.include_router(family.reading)
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)
-    publish(
-        app,
-        model_names(engine.info.model),
-        engine.info.vocabulary,
-        empty_text=bool(engine.tokenizer.encode("")),
-        keys=bool(runner.house.keys),
-    )
+    publish(app, model_names(engine.info.model), engine.info.vocabulary, empty_text=bool(engine.tokenizer.encode("")))
+    if runner.house.keys:
+        publish_keys(app)
     return app

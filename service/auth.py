@@ -1,22 +1,21 @@
 """Who may call: a key check that hangs on routers, never on a path, and comes before a body is read.
 
-FastAPI reads a request's body before it looks at dependencies, so the check is in the route's own handler; the
-dependency beside it only tells the schema that a key is wanted.
+FastAPI reads a request's body before it looks at dependencies, so the check is in the route's own handler, and
+`publish_keys` tells the schema of it.
 """
 
 import ipaddress
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
 
 from service.call import Call, call_of
 from service.errors import ApiError
 from service.keys import ANONYMOUS, Keys
 
-BEARER = HTTPBearer(auto_error=False, description="a key made by `powercut key NAME`; not needed if none is set")
+SCHEME = "bearer"
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -51,7 +50,26 @@ class WatchingRoute(KeyedRoute):
 
 def keyed_router(route_class: type[KeyedRoute] = KeyedRoute) -> APIRouter:
     """A router all of whose routes need a key if any is set."""
-    return APIRouter(route_class=route_class, dependencies=[Depends(BEARER)])
+    return APIRouter(route_class=route_class)
+
+
+def publish_keys(app: FastAPI) -> None:
+    """Let the published schema say which routes need a key. Only for a server that has keys: others need none."""
+    generate = app.openapi
+    keyed = {route.path_format for route in app.routes if isinstance(route, KeyedRoute)}
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        description = "a key made by `powercut key NAME`"
+        schemes = document["components"].setdefault("securitySchemes", {})
+        schemes[SCHEME] = {"type": "http", "scheme": "bearer", "description": description}
+        for path, operations in document["paths"].items():
+            if path in keyed:
+                for operation in operations.values():
+                    operation["security"] = [{SCHEME: []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def caller(request: Request, keys: Keys) -> str:

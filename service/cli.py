@@ -22,6 +22,7 @@ from sampler.params import Mode, PlainParams, PowerParams
 from sampler.tree import MemoTree
 from service.analyse_command import analyse
 from service.app import create_app
+from service.batch_command import batch_app
 from service.check_command import check_engine
 from service.console import show, show_all
 from service.engine_args import given_options
@@ -51,6 +52,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning ou
 app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 app.command("analyse")(analyse)
 app.command("key")(make_key)
+app.add_typer(batch_app, name="batch")
 
 
 @app.command(context_settings=PASS_THROUGH)

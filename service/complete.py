@@ -64,11 +64,18 @@ async def reply_chunks(
             elif isinstance(update, Piece):
                 yield head | {"choices": [shape.piece(update.index, update.text)]}
             else:
-                yield head | {"choices": [], "power_event": event_report(update, plan)}
+                yield head | {"choices": [], "power_event": await told_report(update, plan)}
     if plan.wants_diagnostics:
         yield head | {"choices": [], **await asyncio.to_thread(_diagnostics, plan, finished)}
     if asked.wants_usage:
         yield head | {"choices": [], "usage": _usage(plan, finished)}
+
+
+async def told_report(told: Told, plan: Plan) -> dict[str, Any]:
+    """The report of an event, off the event loop where a tokenizer decodes whole answers, or asks a server."""
+    if plan.tokenizer.tokens_are_bytes:
+        return event_report(told, plan)
+    return await asyncio.to_thread(event_report, told, plan)
 
 
 def event_report(told: Told, plan: Plan) -> dict[str, Any]:

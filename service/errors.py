@@ -9,6 +9,8 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from sampler import errors
 from service.jobs.unavailable import StoreFull, StoreUnavailable
@@ -55,6 +57,8 @@ BODY_REASONS: dict[type[BaseException], str] = {
 }
 """Why a body could not be read, for the failures that FastAPI does not name itself."""
 
+LEFT = 499
+"""Status of a request whose client left before the reply; only log lines and metrics see it."""
 NAME_LIMIT = 64
 """Characters of a caller's own field name that an error may repeat."""
 NAMES_LIMIT = 5
@@ -160,6 +164,15 @@ def _is_branch(part: object) -> bool:
     return isinstance(part, str) and (part in {"str", "int"} or part.startswith(("list[", "constrained-", "function-")))
 
 
+def methods_of(request: Request) -> set[str]:
+    """The methods of a path over all its routes; Starlette names those of the first."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
+
+
 def install(app: FastAPI) -> None:
     """Give every error the one shape."""
 
@@ -170,12 +183,16 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)
+        if isinstance(error.__cause__, ClientDisconnect):
+            return JSONResponse(None, LEFT)  # nobody reads it
         for kind, reason in BODY_REASONS.items():
             if isinstance(error.__cause__, kind):  # FastAPI failed to read the body
                 status, content = unreadable(reason)
                 return JSONResponse(content, status)
-        content = body(str(error.detail), "invalid_request_error", None, None)
-        return JSONResponse(content, error.status_code, headers=dict(error.headers or {}))
+        content, headers = body(str(error.detail), "invalid_request_error", None, None), dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(methods_of(request)))
+        return JSONResponse(content, error.status_code, headers=headers)
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         status, content = describe(error)

@@ -50,6 +50,7 @@ def configure(level: str) -> None:
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {
                 "powercut": {"level": level.upper()},
+                "python_multipart": {"level": "ERROR"},  # its warnings tell of every odd byte that a client sends
                 "uvicorn": {"level": level.upper(), "handlers": [], "propagate": True},
                 "uvicorn.error": {"level": level.upper(), "handlers": [], "propagate": True},
                 "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.call import Call
-from service.errors import ApiError, describe, headers_of
+from service.errors import LEFT, ApiError, describe, headers_of
 from service.logs import LOGGER
 from service.patience import cut_off
 from service.settings import Settings
@@ -50,7 +50,7 @@ class Calls:
 
     def _tell(self, scope: Scope, call: Call, sent: "Sent") -> None:
         route = getattr(scope.get("route"), "path", None) or "none"
-        is_work, status, seconds = bool(call.facts), sent.status or 499, round(call.elapsed_s, 6)
+        is_work, status, seconds = bool(call.facts), sent.status or LEFT, round(call.elapsed_s, 6)
         self.telemetry.replied(route, status, seconds if is_work else None)
         line: dict[str, Any] = {
             "id": call.request_id,

@@ -8,11 +8,10 @@ from fastapi import FastAPI
 from service.api.requests import TOKEN_ID
 
 
-def publish(app: FastAPI, names: Sequence[str], vocabulary: int, *, empty_text: bool, keys: bool) -> None:
+def publish(app: FastAPI, names: Sequence[str], vocabulary: int, *, empty_text: bool) -> None:
     """Let every `model` field of a request, and the path of a model, list the served names and no others.
 
-    Token ids get the vocabulary's limit; `empty_text` says whether a prompt without text has a token, `keys` whether
-    callers need a key.
+    Token ids get the vocabulary's limit; `empty_text` says whether a prompt without text has a token.
     """
     generate = app.openapi
 
@@ -26,8 +25,6 @@ def publish(app: FastAPI, names: Sequence[str], vocabulary: int, *, empty_text: 
             if not empty_text:
                 _refuse_empty(document["components"]["schemas"]["CompletionRequest"]["properties"]["prompt"])
             for operation in (each for path in document["paths"].values() for each in path.values()):
-                if not keys:
-                    operation.pop("security", None)
                 for parameter in operation.get("parameters", []):
                     if parameter["in"] == "path" and parameter["name"] == "model":
                         _restrict(parameter["schema"], names)

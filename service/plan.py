@@ -27,6 +27,7 @@ class Asked(Protocol):
     n: int
     seed: int | None
     stream: bool
+    user: str | None
     power: PowerOptions | None
 
     @property
@@ -115,7 +116,7 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission:
     check_sizes(asked.asks, asked.n, settings)
     if not asked.stream and asked.power is not None and asked.power.stream_events:
         raise ApiError(422, "power.stream_events: only with stream: true", param="power.stream_events")
-    call.facts |= {"model": engine.info.model, "method": method}
+    call.facts |= {"model": engine.info.model, "method": method} | ({"user": asked.user} if asked.user else {})
     ticket = admission.enter(call.key, worst_case_tokens(method, params, asked), call.priority)
     call.at_end(ticket.release)
     try:

@@ -19,8 +19,9 @@ def check_sizes(asks: Sequence[Ask], n: int, settings: Settings) -> None:
     if n > settings.max_n:
         raise ApiError(422, f"n: must be at most {settings.max_n} on this server", param="n")
     if len(asks) > settings.max_prompts or len(asks) * n > settings.max_answers:
-        message = f"prompt: at most {settings.max_prompts} prompts and {settings.max_answers} answers in one request"
-        raise ApiError(422, message, param="prompt")
+        param = "prompt" if len(asks) > 1 else "n"
+        message = f"{param}: at most {settings.max_prompts} prompts and {settings.max_answers} answers in one request"
+        raise ApiError(422, message, param=param)
     if any(length_of(ask) > settings.max_prompt_chars for ask in asks):
         message = f"prompt: at most {settings.max_prompt_chars} characters or token ids on this server"
         raise ApiError(422, message, param="prompt")

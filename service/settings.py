@@ -68,6 +68,41 @@ class Settings(BaseSettings):
         default=0.5, gt=0, le=1, description="share of max_running_tokens that rows of batch jobs may take"
     )
 
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
+    )
+    memo_tree_bytes: int = Field(
+        default=256 << 20, ge=0, le=1 << 40, description="rows remembered for one prompt of a request"
+    )
+    keepalive_s: float = Field(
+        default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
+    )
+    analysis_workers: int = Field(default=2, ge=1, le=1 << 10, description="analyses that run at once for requests")
+    analysis_time_limit_s: float = Field(
+        default=60.0, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"
+    )
+    analysis_job_workers: int = Field(
+        default=1, ge=1, le=1 << 10, description="analyses that run at once for rows of batch jobs"
+    )
+    analysis_job_time_limit_s: float = Field(
+        default=DAY_S, gt=0, le=30 * DAY_S, description="seconds that an analysis gets in a row of a batch job"
+    )
+    analysis_memory_bytes: int = Field(
+        default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
+    )
+    privacy_budget_epsilon: float = Field(
+        default=3.0, gt=0, le=1000, description="ε that all private releases of one key and data set may cost together"
+    )
+    privacy_budget_delta: float = Field(
+        default=1e-5, gt=0, le=1, description="δ that all private releases of one key and data set may cost together"
+    )
+    drain_s: float = Field(
+        default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log lines that are written"
+    )
+
     data_dir: Path | None = Field(
         default=None, description="folder of batch jobs and their files; none means the user's own data folder"
     )
@@ -97,41 +132,6 @@ class Settings(BaseSettings):
     )
     checkpoint_s: float = Field(
         default=0.2, ge=0, le=3600, description="seconds at least between two saved stages of one row"
-    )
-
-    request_timeout_s: float = Field(
-        default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
-    )
-    privacy_budget_epsilon: float = Field(
-        default=3.0, gt=0, le=1000, description="ε that all private releases of one key and data set may cost together"
-    )
-    privacy_budget_delta: float = Field(
-        default=1e-5, gt=0, le=1, description="δ that all private releases of one key and data set may cost together"
-    )
-    memo_tree_bytes: int = Field(
-        default=256 << 20, ge=0, le=1 << 40, description="rows remembered for one prompt of a request"
-    )
-    keepalive_s: float = Field(
-        default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
-    )
-    analysis_workers: int = Field(default=2, ge=1, le=1 << 10, description="analyses that run at once for requests")
-    analysis_time_limit_s: float = Field(
-        default=60.0, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"
-    )
-    analysis_job_workers: int = Field(
-        default=1, ge=1, le=1 << 10, description="analyses that run at once for rows of batch jobs"
-    )
-    analysis_job_time_limit_s: float = Field(
-        default=DAY_S, gt=0, le=30 * DAY_S, description="seconds that an analysis gets in a row of a batch job"
-    )
-    analysis_memory_bytes: int = Field(
-        default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
-    )
-    drain_s: float = Field(
-        default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least severe log lines that are written"
     )
 
 

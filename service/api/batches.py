@@ -6,6 +6,7 @@ from fastapi import Query, Request
 from pydantic import Field
 
 from service.api.files import as_list, store_of
+from service.api.job_replies import MORE_ERRORS, BatchList, BatchReply
 from service.api.schema import RequestModel
 from service.auth import WatchingRoute, keyed_router
 from service.call import call_of
@@ -28,7 +29,7 @@ class BatchRequest(RequestModel):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
 
 
-@router.post("/v1/batches")
+@router.post("/v1/batches", response_model=BatchReply, responses=MORE_ERRORS)
 async def create_batch(body: BatchRequest, request: Request) -> dict[str, Any]:
     """Run the requests of an uploaded file, each of them exactly once whatever happens to the server."""
     handlers: RowHandlers = request.app.state.row_handlers
@@ -55,7 +56,7 @@ def worker_of(request: Request) -> Worker:
     return request.app.state.worker
 
 
-@reading.get("/v1/batches")
+@reading.get("/v1/batches", response_model=BatchList, responses=MORE_ERRORS)
 async def list_batches(
     request: Request,
     after: Annotated[str | None, Query(max_length=64)] = None,
@@ -66,14 +67,14 @@ async def list_batches(
     return as_list(*await store.call(store.batches.page, call_of(request).key, after, limit))
 
 
-@reading.get("/v1/batches/{batch_id}")
+@reading.get("/v1/batches/{batch_id}", response_model=BatchReply, responses=MORE_ERRORS)
 async def get_batch(batch_id: str, request: Request) -> dict[str, Any]:
     """How far a batch has come."""
     store = store_of(request)
     return await store.call(store.batches.get, call_of(request).key, batch_id)
 
 
-@router.post("/v1/batches/{batch_id}/cancel")
+@router.post("/v1/batches/{batch_id}/cancel", response_model=BatchReply, responses=MORE_ERRORS)
 async def cancel_batch(batch_id: str, request: Request) -> dict[str, Any]:
     """Stop a batch; what is finished is in its files."""
     store = store_of(request)

@@ -8,6 +8,7 @@ from service.api.requests import ChatRequest, CompletionRequest
 from service.api.stream import sse
 from service.auth import keyed_router
 from service.complete import complete, reply_chunks
+from service.errors import LEFT
 from service.runner import runner_of, until_disconnect
 
 router = keyed_router()
@@ -32,4 +33,4 @@ async def answer(body: CompletionRequest | ChatRequest, request: Request) -> Res
         chunks = reply_chunks(runner, body, await runner.plan(body))
         return StreamingResponse(sse(chunks, runner.settings.keepalive_s), media_type="text/event-stream")
     reply = await until_disconnect(request, complete(runner, body))
-    return Response(status_code=499) if reply is None else JSONResponse(reply)  # nobody reads a 499
+    return Response(status_code=LEFT) if reply is None else JSONResponse(reply)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from service.api.job_replies import MORE_ERRORS, DeletedReply, FileList, FileReply
 from service.auth import WatchingRoute, keyed_router
 from service.call import call_of
 from service.errors import ApiError
@@ -23,6 +24,26 @@ EXPIRES = re.compile(r"[1-9][0-9]{0,8}")
 EXPIRES_S = (3600, 30 * 86_400)
 OVERHEAD_BYTES = 1 << 16
 """What a form may have beside its file."""
+CONTENT: dict[int | str, dict[str, Any]] = MORE_ERRORS | {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+FORM: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["purpose", "file"],
+                "additionalProperties": False,
+                "properties": {
+                    "purpose": {"type": "string", "enum": ["batch"]},
+                    "file": {"type": "string", "format": "binary"},
+                },
+            }
+        }
+    },
+}
+"""The schema's word on a body that is read as it arrives, and not by FastAPI."""
 FORM: dict[str, Any] = {
     "required": True,
     "content": {
@@ -71,22 +92,10 @@ class StoredUpload:
 
 @router.post(
     "/v1/files",
-    openapi_extra={
-        "requestBody": {
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["file", "purpose"],
-                        "properties": {
-                            "file": {"type": "string", "format": "binary"},
-                            "purpose": {"type": "string", "enum": ["batch"]},
-                        },
-                    }
-                }
-            }
-        }
-    },
+    response_model=FileReply,
+    response_model_exclude_unset=True,
+    responses=MORE_ERRORS,
+    openapi_extra={"requestBody": FORM},
 )
 async def upload_file(request: Request) -> JSONResponse:
     """Upload the JSONL file of a batch. It is checked while it arrives; what is wrong, `status_details` tells."""
@@ -126,7 +135,7 @@ def check_form(form: Form) -> int | None:
     return int(seconds or 0)
 
 
-@reading.get("/v1/files")
+@reading.get("/v1/files", response_model=FileList, response_model_exclude_unset=True, responses=MORE_ERRORS)
 async def list_files(
     request: Request,
     purpose: Annotated[Purpose | None, Query()] = None,
@@ -146,14 +155,14 @@ def as_list(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
     return {"object": "list", "data": data, **ends, "has_more": has_more}
 
 
-@reading.get("/v1/files/{file_id}")
+@reading.get("/v1/files/{file_id}", response_model=FileReply, response_model_exclude_unset=True, responses=MORE_ERRORS)
 async def get_file(file_id: str, request: Request) -> dict[str, Any]:
     """What a file is."""
     store = store_of(request)
     return await store.call(store.files.get, call_of(request).key, file_id)
 
 
-@router.delete("/v1/files/{file_id}")
+@router.delete("/v1/files/{file_id}", response_model=DeletedReply, responses=MORE_ERRORS)
 async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     """Delete a file that no open batch reads."""
     store = store_of(request)
@@ -161,7 +170,7 @@ async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-@reading.get("/v1/files/{file_id}/content", response_model=None)
+@reading.get("/v1/files/{file_id}/content", response_model=None, responses=CONTENT)
 async def get_content(file_id: str, request: Request) -> StreamingResponse:
     """A file's bytes."""
     store = store_of(request)

@@ -24,6 +24,9 @@ MaxTokens = Annotated[int, Field(ge=1, le=1 << 20)]
 Alternatives = Annotated[int, Field(ge=0, le=20)]
 
 
+USER = "opaque; written into the request's log line, for accounting, and used for nothing else"
+
+
 class StreamOptions(RequestModel):
     """OpenAI's `stream_options`."""
 
@@ -46,7 +49,7 @@ class GenerationRequest(RequestModel):
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: Annotated[str | None, Field(max_length=256, description="opaque; used for accounting only")] = None
+    user: Annotated[str | None, Field(max_length=256, description=USER)] = None
     power: PowerOptions | None = None
     frequency_penalty: Annotated[Any, Only((0,))] = None
     presence_penalty: Annotated[Any, Only((0,))] = None

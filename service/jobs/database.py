@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -109,10 +110,12 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
+        except (OperationalError, InterfaceError, InternalError) as error:  # others are faults of ours
             reason = str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__
             kind = StoreFull if kind_of(reason) == FULL else StoreUnavailable
             raise kind(f"the job database cannot be used now ({kind_of(reason)})") from error
+        except PoolTimeout as error:
+            raise StoreUnavailable("the job database cannot be used now (all connections are busy)") from error
         except OSError as error:
             raise unavailable(error) from error
 

@@ -137,6 +137,14 @@ class Rows:
             mine = (rows.c.worker == worker, rows.c.state == "running")
             connection.execute(update(rows).where(*mine).values(**WAITING, losses=rows.c.losses + int(died)))
 
+    def give_back(self, worker: str, running: frozenset[Key]) -> None:
+        """Give back what the worker holds and does not run: a claim failed after it was written."""
+        mine = (rows.c.worker == worker, rows.c.state == "running")
+        with self.database.write() as connection:
+            held = {Key(*row) for row in connection.execute(select(rows.c.batch_id, rows.c.number).where(*mine))}
+            for key in sorted(held - running):
+                connection.execute(update(rows).where(*_of(worker, key)).values(**WAITING))
+
     def counts(self) -> dict[str, int]:
         """Rows by state, for the metrics."""
         with self.database.read() as connection:

@@ -153,12 +153,11 @@ class Tending:
                         kind = "output" if ok else "error"
                         upload.record(connection, f"{batch_id}_{kind}.jsonl", "batch_output")
                 connection.execute(delete(results).where(results.c.batch_id == batch_id))
-        except BaseException as error:
+        except _EndedElsewhere:
             for upload in written.values():
                 if upload is not None:
                     upload.drop()
-            if not isinstance(error, _EndedElsewhere):
-                raise
+        # After any other failure it may have been written nevertheless. What was not is swept away later.
 
     def _write_file(self, owner: str, batch_id: str, ok: bool) -> Upload | None:
         upload: Upload | None = None

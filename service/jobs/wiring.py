@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 from fastapi import FastAPI
 
-from service.jobs.handlers import generated_rows
+from service.jobs.handlers import RowHandlers, generated_rows
 from service.jobs.store import Store
 from service.jobs.unavailable import StoreUnavailable
 from service.jobs.worker import Worker
@@ -19,24 +19,25 @@ SWEEP_S = 3600.0
 """How often expired files are looked for."""
 
 
-def install_jobs(app: FastAPI, runner: Runner) -> Callable[[], AbstractAsyncContextManager[None]]:
+def install_jobs(app: FastAPI, runner: Runner, others: RowHandlers) -> Callable[[], AbstractAsyncContextManager[None]]:
     """Put store, worker and handlers on the application; what is returned runs them while it serves.
 
-    Other families add their handlers to `app.state.row_handlers` before the application starts.
+    `others` are the handlers of rows that the engine does not answer.
     """
     house = runner.house
     store = Store(house.settings)
-    handlers = generated_rows(runner)
+    handlers = {**generated_rows(runner), **others}
     app.state.store, app.state.row_handlers = store, handlers
     model, telemetry = runner.engine.info.model, house.telemetry
 
     def open_for_rows() -> bool:
         return runner.engine.alive and not house.drain.stopping
 
+    worker = app.state.worker = Worker(store, handlers, model, telemetry, open_for_rows)
+    telemetry.observe_rows(lambda state: worker.counted.get(state, 0))
+
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
-        worker = app.state.worker = Worker(store, handlers, model, telemetry, open_for_rows)
-        telemetry.observe_rows(lambda state: worker.counted.get(state, 0))
         worker.start()
         sweeping = asyncio.create_task(_sweep(store))
         try:

@@ -31,6 +31,8 @@ RETRY_S = 1.0
 LONGEST_WAIT_S = 10.0
 TICK_S = 0.01
 """The loop's clock may call a little early."""
+RETRIED = {429, 500, 503}
+"""Statuses that may be others the next time. A row that ran into its time limit would do so again."""
 GIVEN_UP = {"code": "row_lost", "message": "the servers that ran this request died on it again and again"}
 PASSING = (errors.EngineDead, errors.EngineOverloaded, StoreUnavailable)
 """Failures that say nothing of the row."""
@@ -74,9 +76,9 @@ class Worker:
         self._again: list[Again] = []
         self._news, self._dirty, self._due = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
-        self._troubled = False
+        self._troubled = self._unsure = False
         self.counted: dict[str, int] = {}
-        """Rows by state when last looked at."""
+        """Rows by state when last looked at. `_unsure`: a claim failed, and may have taken rows nevertheless."""
 
     def start(self) -> None:
         """Begin."""
@@ -130,10 +132,16 @@ class Worker:
         event.clear()
 
     async def _claim(self) -> None:
+        if self._unsure:
+            await self._store.call(self._store.rows.give_back, self.id, frozenset(self._places))
+            self._unsure = False
         free = self._store.places - len(self._places)
         if free > 0 and self._open():
             await self._store.call(self._store.take_over, self.id)
-            for row in await self._store.call(self._store.rows.claim, self.id, self.model, free):
+            self._unsure = True
+            claimed = await self._store.call(self._store.rows.claim, self.id, self.model, free)
+            self._unsure = False
+            for row in claimed:
                 if row.key not in self._places:  # taken from us and given back, it still runs here
                     self._begin(row)
         await self._wait(self._news, self._store.poll_s)
@@ -170,7 +178,7 @@ class Worker:
         status, content = (error.status, error.content) if isinstance(error, InvalidBody) else describe(error)
         if isinstance(error, PASSING):
             self._again.append(Again(row.key, RETRY_S, counted=False))
-        elif (status >= 500 or status == 429) and row.failures + 1 < TRIES:
+        elif status in RETRIED and row.failures + 1 < TRIES:
             self._again.append(Again(row.key, RETRY_S * 2**row.failures, counted=True))
         else:
             self._outcomes.append(response_outcome(row.key, row.custom_id, status, content))

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from service.analysis.analyst import Analyst, Busy
+from service.api.analysis import until_cut
+from service.call import Call
 from service.errors import ApiError
 from service.settings import Settings
 from tests.analysis.conftest import PATIENCE_S
@@ -141,6 +143,22 @@ async def test_cancelling_kills_the_process_and_frees_the_place(analyst: Analyst
         await task
     wait_until(lambda: not is_running(int(pid_file.read_text())), "the process to end")
     assert (await analyst.analyse("probe", {}, job=False))["method"] == "draw_number"
+
+
+async def test_a_server_that_stops_cuts_the_work_off(analyst: Analyst, tmp_path: Path) -> None:
+    pid_file, call = tmp_path / "pid", Call()
+    probe = analyst.analyses["probe"]
+    request = probe.request.model_validate({"action": "hang", "pid_file": str(pid_file)})
+    task = asyncio.create_task(until_cut(call, analyst.run(probe, request)))
+    while not pid_file.exists():
+        assert not task.done()
+        await asyncio.sleep(0.01)
+    call.cut()
+    with pytest.raises(ApiError) as caught:
+        await task
+    assert (caught.value.status, caught.value.code) == (503, "shutting_down")
+    wait_until(lambda: not is_running(int(pid_file.read_text())), "the process to end")
+    assert analyst.running == 0
 
 
 async def test_jobs_wait_their_turn(analyst: Analyst) -> None:

@@ -30,23 +30,27 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._options, self._environment = options, dict(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.exit_code: int | None = None
 
     def start(self) -> None:
         """Start, without waiting."""
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command("serve", "--port", str(self.port), *self._options),
+            self.process = subprocess.Popen(
+                self.command_line(command("serve", "--port", str(self.port), *self._options)),
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | self._environment,
             )
 
+    def command_line(self, words: list[str]) -> list[str]:
+        """How it is started."""
+        return words
+
     def wait(self, patience_s: float = 60.0) -> None:
         """Wait until it answers."""
-        process = self._process
+        process = self.process
         assert process is not None
         wait_until(lambda: process.poll() is not None or self._answers(), "the server to get ready", patience_s)
         assert process.poll() is None, self.log.read_text()[-2000:]
@@ -60,10 +64,10 @@ class ServerProcess:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End it by a signal, and wait until it is gone."""
-        if self._process is not None:
-            self._process.send_signal(number)
-            self.exit_code = self._process.wait(60)
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.exit_code = self.process.wait(60)
+            self.process = None
 
     @contextmanager
     def running(self, patience_s: float = 60.0) -> Iterator[str]:
@@ -123,7 +127,7 @@ def look(url: str, batch_id: str) -> dict[str, Any]:
     return reply.json()
 
 
-def finish(url: str, batch_id: str, patience_s: float = 120.0) -> dict[str, Any]:
+def finish(url: str, batch_id: str, patience_s: float = 100.0) -> dict[str, Any]:
     """The batch object once the batch has ended."""
     found: dict[str, Any] = {}
 

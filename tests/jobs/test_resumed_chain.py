@@ -14,7 +14,7 @@ from tests.service.tables import endless_table
 LONG_CHAIN: dict[str, Any] = {"blocks": 12, "steps_per_block": 20, "top_k": None}
 
 
-@pytest.fixture(params=["table", pytest.param("SmolLM2", marks=[pytest.mark.model, pytest.mark.slow])])
+@pytest.fixture(params=["table", pytest.param("SmolLM2", marks=[pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)])])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], dict[str, Any]]:
     """A server's options, and a row with one long chain for it."""
     if request.param == "table":
@@ -23,8 +23,8 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], d
         body = {"model": "letters", "prompt": "hi", "max_tokens": 300, "power": LONG_CHAIN}
         return tabular(table, tmp_path / "data", None), body
     options = ["--data-dir", str(tmp_path / "data"), "--checkpoint-s", "0", "--batch-poll-s", "0.1"]
-    chain = {"blocks": 8, "steps_per_block": 4}
-    body = {"model": "SmolLM2-135M-Instruct", "prompt": "Once upon a time", "max_tokens": 48, "power": chain}
+    chain = {"blocks": 6, "steps_per_block": 3}
+    body = {"model": "SmolLM2-135M-Instruct", "prompt": "Once upon a time", "max_tokens": 36, "power": chain}
     return options, body
 
 

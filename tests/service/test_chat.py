@@ -259,3 +259,18 @@ def test_a_bad_chat_field_is_refused_by_name(http: httpx.Client, fields: dict[st
 
     assert error["param"] == param
     assert_still_answers(http)
+
+
+def test_the_user_is_in_the_log_line_and_changes_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    body = {"model": "letters", "messages": HELLO, "max_tokens": 4, "seed": 1, "n": 4}
+    with (
+        caplog.at_level("INFO", "powercut"),
+        serving(FaultyEngine(letters_table())) as url,
+        httpx.Client(base_url=url, timeout=30) as http,
+    ):
+        replies = [http.post("/v1/chat/completions", json=body | more).json() for more in ({}, {"user": "u-1"})]
+    lines: list[dict[str, Any]] = [vars(record).get("request", {}) for record in caplog.records]
+    users = [line["user"] for line in lines if "user" in line]
+
+    assert users == ["u-1"]
+    assert replies[0]["choices"] == replies[1]["choices"]
