@@ -91,6 +91,7 @@ class EngineInfo:
     """What an engine is and promises. `context` counts prompt and response tokens together.
 
     `supports` are those of which it knows every statistic; `plain_supports` those that plain requests may have too.
+    `checkpoint` is the folder or Hugging Face name of its weights, if they can be loaded on this machine.
     """
 
     name: str
@@ -104,6 +105,7 @@ class EngineInfo:
     watch_interval: int = 1
     plain_supports: frozenset[SupportKind] = frozenset({"full", "top_k", "top_p"})
     details: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
+    checkpoint: str | None = None
 
 
 class Engine(Protocol):

@@ -12,6 +12,7 @@ from service.api import analysis, batches, completions, files, health, models, o
 from service.api.models import model_names
 from service.api.replies import ERRORS
 from service.auth import publish_keys
+from service.jobs.ledger import StoreLedger
 from service.jobs.outcome import row_seed
 from service.jobs.wiring import install_jobs
 from service.middleware import BodyLimit, Calls, UnexpectedErrors
@@ -44,8 +45,9 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         openapi_url=None,  # the schema and its pages are routes of ours, behind a key
     )
     app.state.runner = runner = Runner(engine, settings)
-    app.state.analyst = analyst = Analyst(settings)
+    app.state.analyst = analyst = Analyst(settings, checkpoint=engine.info.checkpoint)
     jobs = install_jobs(app, runner, analyst.row_handlers(lambda context: row_seed(context.key, 0)))
+    analyst.ledger = StoreLedger(app.state.store.database, settings)
     upload = (settings.max_upload_bytes + files.OVERHEAD_BYTES, settings.upload_timeout_s)
     app.add_middleware(
         BodyLimit,

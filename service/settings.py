@@ -90,6 +90,12 @@ class Settings(BaseSettings):
     analysis_memory_bytes: int = Field(
         default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
     )
+    privacy_budget_epsilon: float = Field(
+        default=3.0, gt=0, le=1000, description="ε that all private releases of one key and data set may cost together"
+    )
+    privacy_budget_delta: float = Field(
+        default=1e-5, gt=0, le=1, description="δ that all private releases of one key and data set may cost together"
+    )
     drain_s: float = Field(
         default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
     )

@@ -2,16 +2,23 @@
 
 from typing import Any
 
+from service.analysis.constrained_sparsity import CONSTRAINED_SPARSITY
 from service.analysis.frame import Analysis
 from service.analysis.memorisation_convergence import MEMORISATION_CONVERGENCE
+from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
 from service.analysis.panel_treatment_effects import PANEL_TREATMENT_EFFECTS
+from service.analysis.private_subspace import PRIVATE_SUBSPACE
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
 ANALYSES: dict[str, Analysis[Any, Any]] = {
     analysis.name: analysis
     for analysis in (
+        CONSTRAINED_SPARSITY,
+        OPTIMIZER_CONVERGENCE,
+        TORCH_MUON,
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
+        PRIVATE_SUBSPACE,
         PANEL_TREATMENT_EFFECTS,
         MEMORISATION_CONVERGENCE,
     )

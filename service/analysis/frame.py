@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, Protocol,
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.analysis.metering import Charge, Remaining
 from service.api.schema import RequestModel
 
 if TYPE_CHECKING:
@@ -81,6 +82,23 @@ class AnalysisResponse(ReplyPart):
     warnings: list[Notice]
 
 
+class About(BaseModel):
+    """What the service tells a computation beside its request.
+
+    Attributes:
+        checkpoint: Folder or Hugging Face name of the served model, "default" for the default model; None if the
+            engine has none that could be loaded here.
+        release_id: Under which the release will be stored; None for an analysis that costs no privacy budget.
+        budget: What is left of that budget.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: str | None = None
+    release_id: str | None = None
+    budget: Remaining | None = None
+
+
 class Context:
     """What a computation gets beside its request.
 
@@ -88,6 +106,7 @@ class Context:
         seed: Of `rng`; None for an analysis that takes no seed, whose `rng` may not be used.
         progress: Told the done fraction in [0, 1] and a note.
         is_cancelled: Whether nobody wants the result any more.
+        about: What the service knows and the request does not say.
     """
 
     def __init__(
@@ -95,8 +114,10 @@ class Context:
         seed: int | None,
         progress: Callable[[float, str], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
+        about: "About | None" = None,
     ) -> None:
         self.seed = seed
+        self.about = about or About()
         self._rng = None if seed is None else np.random.default_rng(seed)
         self._progress, self._is_cancelled = progress, is_cancelled
 
@@ -155,6 +176,8 @@ class Analysis(Generic[Req, Res]):
         job_only: Too long for a request: runs as a row of a batch, and by `powercut analyse`.
         seeded: Whether request and reply have a seed.
         own_process: Its process imports what no other analysis should carry, so it is not used again.
+        charge: What a request costs of a privacy budget, or None for one that costs nothing; may raise `AnalysisError`.
+            Set for analyses whose replies are stored and never drawn again.
     """
 
     name: str
@@ -167,6 +190,7 @@ class Analysis(Generic[Req, Res]):
     job_only: bool = False
     seeded: bool = True
     own_process: bool = False
+    charge: Callable[[Any], Charge | None] | None = None
 
     def load(self) -> Work[Req, Res]:
         """Import the module that does the work."""

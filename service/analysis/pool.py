@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from service.analysis.frame import Analysis, AnalysisError
+from service.analysis.frame import About, Analysis, AnalysisError
 from service.analysis.run import Outcome
 
 LINE_LIMIT = 1 << 20
@@ -37,6 +37,7 @@ class Task(NamedTuple):
     request: bytes
     seed: int | None
     picture: bool
+    about: About = About()
 
 
 class Worker:
@@ -78,7 +79,9 @@ class Worker:
             WorkerDied: The process ended.
         """
         self.started = False
-        header = {"name": task.analysis.name, "seed": task.seed, "picture": task.picture, "length": len(task.request)}
+        about = task.about.model_dump(mode="json")
+        header = {"name": task.analysis.name, "seed": task.seed, "picture": task.picture, "about": about}
+        header["length"] = len(task.request)
         try:
             self._stdin.write(json.dumps(header).encode() + b"\n" + task.request)
             await self._stdin.drain()

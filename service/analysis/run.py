@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from service.analysis.frame import Analysis, AnalysisRequest, Context
+from service.analysis.frame import About, Analysis, AnalysisRequest, Context
 
 SEED_BITS = 53
 """A drawn seed survives clients whose only number is a double."""
@@ -35,6 +35,7 @@ def run(
     picture: bool = False,
     progress: Callable[[float, str], None] | None = None,
     is_cancelled: Callable[[], bool] | None = None,
+    about: About | None = None,
 ) -> Outcome:
     """Compute the reply, and draw it if wished.
 
@@ -43,7 +44,7 @@ def run(
         Cancelled: `is_cancelled` said so.
     """
     work = analysis.load()
-    response = work.compute(request, Context(seed, progress, is_cancelled))
+    response = work.compute(request, Context(seed, progress, is_cancelled, about))
     if not isinstance(response, analysis.response):
         raise TypeError(f"{analysis.name} replied with {type(response).__name__}")
     png: bytes | None = None

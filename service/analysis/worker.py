@@ -1,8 +1,8 @@
 """The child process that computes: reads tasks from standard input, writes replies to what was standard output.
 
-A task is a line of JSON (`name`, `seed`, `picture`, `length`) and `length` bytes of request. Each answer is a line of
-JSON with its `kind`: `started`, `progress`, `refused`, `failed`, or `done`, which is followed by the reply's bytes and
-the picture's. Nothing is pickled. The process ends as soon as its parent does, whatever it is doing.
+A task is a line of JSON (`name`, `seed`, `picture`, `about`, `length`) and `length` bytes of request. Each answer is a
+line of JSON with its `kind`: `started`, `progress`, `refused`, `failed`, or `done`, which is followed by the reply's
+bytes and the picture's. Nothing is pickled. The process ends as soon as its parent does, whatever it is doing.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from service.analysis.frame import Analysis, AnalysisError, load_registry
+from service.analysis.frame import About, Analysis, AnalysisError, load_registry
 from service.analysis.run import run
 
 log = logging.getLogger("powercut.analysis")
@@ -28,6 +28,7 @@ class Task(NamedTuple):
     name: str
     seed: int | None
     picture: bool
+    about: About
     request: bytes
 
 
@@ -51,7 +52,8 @@ def read_tasks(source: BinaryIO, tasks: "queue.SimpleQueue[Task]") -> None:
         body = source.read(header["length"])
         if len(body) < header["length"]:
             break
-        tasks.put(Task(header["name"], header["seed"], header["picture"], body))
+        about = About.model_validate(header["about"])
+        tasks.put(Task(header["name"], header["seed"], header["picture"], about, body))
     os._exit(0)
 
 
@@ -65,7 +67,7 @@ def answer(task: Task, analyses: Mapping[str, Analysis[Any, Any]], channel: Bina
     try:
         analysis = analyses[task.name]
         request = analysis.request.model_validate_json(task.request)
-        outcome = run(analysis, request, task.seed, picture=task.picture, progress=progress)
+        outcome = run(analysis, request, task.seed, picture=task.picture, progress=progress, about=task.about)
     except AnalysisError as error:
         header = {"field": error.field, "message": error.message, "status": error.status, "code": error.code}
         send(channel, {"kind": "refused", **header})

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from service.analysis import ANALYSES
-from service.analysis.analyst import PREFIX, Analyst, Busy
+from service.analysis.analyst import PREFIX, Analyst, Busy, Caller
 from service.analysis.frame import Analysis
 from service.analysis.run import Outcome
 from service.api.replies import ErrorReply
@@ -24,7 +24,8 @@ PNG = "image/png"
 
 
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": ErrorReply, "description": "The request's parts contradict one another"}
+    403: {"model": ErrorReply, "description": "The privacy budget is spent"},
+    409: {"model": ErrorReply, "description": "The request's parts, or its release_id, contradict one another"},
 }
 """What an analysis may answer beside the errors that every route has."""
 
@@ -108,8 +109,9 @@ def _handler(analysis: Analysis[Any, Any]) -> Callable[..., Awaitable[Response]]
     async def handle(body: Any, request: Request) -> Response:
         analyst: Analyst = request.app.state.analyst
         picture = wants_picture(request.headers.get("accept", ""))
+        caller = Caller(call_of(request).key)
         try:
-            work = until_cut(call_of(request), analyst.run(analysis, body, picture=picture))
+            work = until_cut(call_of(request), analyst.run(analysis, body, picture=picture, caller=caller))
             outcome = await until_disconnect(request, work)
         except Busy:
             message = f"{analyst.settings.analysis_workers} analyses run already; try again"

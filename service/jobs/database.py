@@ -15,7 +15,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from service.jobs.unavailable import StoreFull, StoreUnavailable, unavailable
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a database that has it needs no look at the others."""
 MIGRATION_LOCK = 7_301_605
 """PostgreSQL's advisory lock under which one replica migrates while the others wait."""

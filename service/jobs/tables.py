@@ -94,3 +94,18 @@ results = Table(
     Column("line", Text, nullable=False),
 )
 """Finished rows, until the batch's output and error files are written."""
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("owner", String(128), primary_key=True),
+    Column("dataset_id", String(64), primary_key=True),
+    Column("release_id", String(128), primary_key=True),
+    Column("epsilon", String(64), nullable=False),  # decimal numbers as text: their sum is exact
+    Column("delta", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # of what was asked, but for the rows' values
+    Column("created_at", Double, nullable=False),
+    Column("reply", LargeBinary),  # null until it is computed; set once
+    Column("picture", LargeBinary),
+)
+"""Private releases: each is a debit from its data set's privacy budget, whether or not it was ever computed."""

@@ -30,6 +30,7 @@ def load(options: EngineOptions) -> TransformersEngine:
         model,
         tokenizer,
         options.served_name or checkpoint.name,
+        checkpoint=checkpoint.path,
         max_rows=options.max_rows or 32,
         kv_cache_bytes=options.kv_cache_bytes if options.kv_cache_bytes is not None else 1 << 30,
     )

@@ -18,7 +18,14 @@ class TransformersEngine:
     """A local model. `max_rows` proposals run at once; `kv_cache_bytes` bounds all keys and values together."""
 
     def __init__(
-        self, model: Model, tokenizer: Tokenizer, name: str, *, max_rows: int = 32, kv_cache_bytes: int = 1 << 30
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        name: str,
+        *,
+        max_rows: int = 32,
+        kv_cache_bytes: int = 1 << 30,
+        checkpoint: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._info = EngineInfo(
@@ -28,6 +35,7 @@ class TransformersEngine:
             model.eos_ids,
             model.context,
             details={"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)},
+            checkpoint=checkpoint,
         )
         self.worker = Worker(model, max_rows, kv_cache_bytes)
 

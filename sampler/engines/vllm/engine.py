@@ -41,6 +41,7 @@ class VllmEngine:
             draws="own",
             watch_interval=WATCH_INTERVAL,
             details={"dtype": str(config.model_config.dtype).removeprefix("torch."), "ranks": self._ranks},
+            checkpoint=start.arguments.model,
         )
 
     @property

@@ -1,0 +1,136 @@
+"""`constrained-sparsity` as callers meet it: a job in a process of its own, and what is refused before it trains."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from service.analysis.analyst import Analyst
+from service.analysis.constrained_sparsity import CONSTRAINED_SPARSITY, SparsityRequest
+from service.analysis.frame import AnalysisError, Context
+from service.analysis.torch_jobs import sparsity
+from service.analysis.torch_jobs.sparsity.train import refuse_nonfinite
+from service.errors import ApiError
+from service.settings import Settings
+
+PATH = "/v1/analysis/constrained-sparsity"
+EXAMPLE = CONSTRAINED_SPARSITY.example
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """The example with fields of its objects replaced."""
+    return {
+        **EXAMPLE,
+        **{
+            name: {**EXAMPLE[name], **value}
+            if isinstance(EXAMPLE.get(name), dict) and isinstance(value, dict)
+            else value
+            for name, value in changes.items()
+        },
+    }
+
+
+def test_it_is_a_job(http: httpx.Client) -> None:
+    reply = http.post(PATH, json=EXAMPLE)
+    assert reply.status_code == 422
+    assert reply.json()["error"]["code"] == "job_only"
+
+
+def test_a_row_of_a_batch_trains_with_progress_and_an_infeasible_one_is_told_the_floor() -> None:
+    async def run() -> None:
+        analyst, seen = Analyst(Settings()), []
+        reply = await analyst.analyse("constrained-sparsity", EXAMPLE, progress=lambda done, note: seen.append(done))
+        assert reply["expected_density"] == pytest.approx(0.5, abs=0.01)
+        assert reply["constraint_satisfied"] is True
+        assert reply["metrics"]["accuracy"] == 1.0
+        assert seen == sorted(seen)
+        assert len(seen) > 10
+        with pytest.raises(ApiError) as refused:
+            await analyst.analyse("constrained-sparsity", changed(constraint={"target_density": 0.04}))
+        assert (refused.value.status, refused.value.param) == (422, "constraint.target_density")
+        assert "0.0471" in refused.value.message
+        assert not analyst.pool.idle
+        await analyst.aclose()
+
+    asyncio.run(run())
+
+
+ROWS = EXAMPLE["dataset"]["features"]
+REJECTED: list[tuple[dict[str, Any], str]] = [
+    ({"constraint": {"target_density": 0.047}}, "constraint.target_density"),
+    ({"constraint": {"target_density": [0.5, 0.5]}}, "constraint.target_density"),
+    ({"constraint": {"target_density": [0.5, 0.5, 0.5], "scope": "layer"}}, "constraint.target_density"),
+    ({"constraint": {"target_density": [0.5, 0.01], "scope": "layer"}}, "constraint.target_density"),
+    ({"dataset": None}, "dataset"),
+    ({"dataset": {"labels": [0] * len(ROWS)}}, "dataset.labels"),
+    ({"dataset": {"labels": [0, 1, 0, 1]}}, "dataset.labels"),
+    ({"dataset": {"features": [*ROWS[:-1], [1.0]]}}, "dataset.features"),
+    ({"dataset": {"test_fraction": 0.001}}, "dataset.test_fraction"),
+    (
+        {"model": {"hidden_sizes": [1024] * 4}, "optimizer": {"num_steps": 20_000, "batch_size": 1024}},
+        "optimizer.num_steps",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "field"), REJECTED)
+def test_what_cannot_be_trained(changes: dict[str, Any], field: str) -> None:
+    request = SparsityRequest.model_validate(changed(**changes))
+    with pytest.raises(AnalysisError) as refused:
+        sparsity.compute(request, Context(0))
+    assert refused.value.field == field
+    assert refused.value.status in {413, 422}
+
+
+SCHEMA: list[tuple[dict[str, Any], str]] = [
+    ({"constraint": {"target_density": 0.0}}, "constraint.target_density"),
+    ({"constraint": {"target_density": 1.1}}, "constraint.target_density"),
+    ({"gates": {"temperature": 1.0}}, "gates.temperature"),
+    ({"gates": {"drop_rate": 0.0}}, "gates.drop_rate"),
+    ({"gates": {"drop_rate": 1.0}}, "gates.drop_rate"),
+    ({"optimizer": {"num_steps": 0}}, "optimizer.num_steps"),
+    ({"optimizer": {"gate_learning_rate": 0.0}}, "optimizer.gate_learning_rate"),
+    ({"optimizer": {"dual_learning_rate": -1.0}}, "optimizer.dual_learning_rate"),
+    ({"optimizer": {"batch_size": 0}}, "optimizer.batch_size"),
+    ({"dataset": {"labels": [-1] * len(ROWS)}}, "dataset.labels"),
+    ({"model": {"hidden_sizes": []}}, "model"),
+    ({"model": {"hidden_sizes": [0]}}, "model"),
+    ({"model": {"type": "cnn"}}, "model"),
+    ({"pruning": True}, "pruning"),
+]
+
+
+@pytest.mark.parametrize(("changes", "field"), SCHEMA)
+def test_what_is_out_of_bounds(http: httpx.Client, changes: dict[str, Any], field: str) -> None:
+    reply = http.post(PATH, json=changed(**changes))
+    assert reply.status_code == 422, reply.text
+    assert (reply.json()["error"]["param"] or "").startswith(field), reply.text
+
+
+def test_features_that_are_no_numbers(http: httpx.Client) -> None:
+    content = '{"model": {"type": "mlp", "hidden_sizes": [2]}, "constraint": {"target_density": 0.5}, "dataset": '
+    content += '{"features": [[NaN], [1.0], [0.0], [2.0]], "labels": [0, 1, 0, 1]}}'
+    reply = http.post(PATH, content=content, headers={"content-type": "application/json"})
+    assert reply.status_code in {400, 422}
+
+
+def test_a_target_that_is_met_from_the_start_says_so() -> None:
+    body = changed(constraint={"target_density": 0.99}, optimizer={"num_steps": 5}, compare_dense=False)
+    reply = sparsity.compute(SparsityRequest.model_validate(body), Context(0))
+    assert [one.code for one in reply.warnings] == ["trivial_target"]
+    assert reply.constraint_satisfied
+
+
+def test_a_loss_that_is_no_number_ends_it() -> None:
+    with pytest.raises(AnalysisError) as refused:
+        refuse_nonfinite(torch.tensor(float("nan")), 17)
+    assert (refused.value.status, refused.value.code) == (500, "diverged")
+    assert "17" in str(refused.value)
+
+
+def test_the_picture() -> None:
+    request = SparsityRequest.model_validate(changed(optimizer={"num_steps": 20}, compare_dense=False))
+    response = sparsity.compute(request, Context(0))
+    assert len(sparsity.draw(request, response).axes) == 3
