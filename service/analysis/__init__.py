@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from service.analysis.associative_memory import ASSOCIATIVE_MEMORY
 from service.analysis.frame import Analysis
 from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
@@ -11,6 +12,7 @@ ANALYSES: dict[str, Analysis[Any, Any]] = {
     for analysis in (
         OPTIMIZER_CONVERGENCE,
         TORCH_MUON,
+        ASSOCIATIVE_MEMORY,
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
     )
