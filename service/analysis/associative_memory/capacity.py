@@ -110,5 +110,5 @@ def _meeting_point(memory: Memory, share: float, correction: float) -> float:
         distance = correction * mean_field_sq_distance(math.log(facts))
         return math.log(facts * distance / (share * _budget(memory, facts)))
 
-    root: Any = brentq(excess, 2.0, 1e3 + 4.0 * memory.input_dim * memory.output_dim, xtol=1e-9, rtol=1e-9)
+    root: Any = brentq(excess, 2.0, 1e3 + 4.0 * memory.input_dim * memory.output_dim, xtol=1e-9)
     return float(root)

@@ -9,8 +9,6 @@ from scipy.optimize import brentq, nnls
 
 from service.analysis.associative_memory.theory import Estimate
 
-LARGEST_MARGIN = 8.0
-
 
 def least_distance_sq(rows: NDArray[np.float64], levels: NDArray[np.float64]) -> float:
     """min ‖x‖² with rows·x ≥ levels (Lawson and Hanson's reduction to non-negative least squares)."""
@@ -54,5 +52,8 @@ def predict_margin(
 
     if excess(0.0) >= 0:
         return None
-    root: Any = brentq(excess, 0.0, LARGEST_MARGIN, xtol=2e-3)
+    above = 1.0
+    while excess(above) < 0:  # E_d(κ) grows like κ²
+        above *= 2
+    root: Any = brentq(excess, 0.0, above, xtol=2e-3 * above)
     return float(root)
