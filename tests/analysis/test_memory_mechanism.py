@@ -136,6 +136,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"hidden_dim": 0}, "hidden_dim"),
     ({"input_dim": 8, "hidden_dim": 9}, "hidden_dim"),
     ({"margin": -0.1}, "margin"),
+    ({"margin": 4.0}, "margin"),
     ({"mode": "simulate", "input_dim": 129}, "input_dim"),
     ({"mode": "simulate", "num_facts": 2001, "num_targets": 2000}, "num_facts"),
     ({"mode": "simulate", "num_facts": 2000, "model": "decoupled"}, "num_facts"),

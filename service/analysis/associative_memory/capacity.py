@@ -19,6 +19,11 @@ from service.analysis.associative_memory.theory import (
 MARGIN_SAMPLES = 1000
 """Draws of the finite-d distance, each a small least-squares programme."""
 ROUNDS = 3
+FEWEST = 2.0
+
+
+class NoCapacity(ValueError):
+    """Not even two facts are held."""
 
 
 class Memory(NamedTuple):
@@ -58,12 +63,18 @@ class Capacity(NamedTuple):
 
 
 def predict(memory: Memory, samples: int, seed: np.random.SeedSequence) -> Capacity:
-    """p_c of Gaussian facts."""
+    """p_c of Gaussian facts.
+
+    Raises:
+        NoCapacity: The margin is so large that not even two facts are held.
+    """
     for_rank, for_distance = (np.random.default_rng(key) for key in seed.spawn(2))
     share = _rank_share(memory, for_rank)
     if memory.targets is not None:
         distance, method = _distance(memory, memory.targets, samples, for_distance)
         facts = _budget(memory, memory.targets) * share / distance.mean
+        if facts < FEWEST:
+            raise NoCapacity
         return _capacity(memory, facts, distance, share, method, memory.targets)
     facts = _meeting_point(memory, share, 1.0)
     distance, method = Estimate(0.0, 0.0), ""
@@ -105,10 +116,14 @@ def _distance(memory: Memory, targets: int, samples: int, rng: np.random.Generat
 
 def _meeting_point(memory: Memory, share: float, correction: float) -> float:
     """p with p·E(p) = budget(p), where E is the mean-field form times a constant: its slope is right, its level not."""
+    if not math.isfinite(correction):
+        raise NoCapacity
 
     def excess(facts: float) -> float:
         distance = correction * mean_field_sq_distance(math.log(facts))
         return math.log(facts * distance / (share * _budget(memory, facts)))
 
-    root: Any = brentq(excess, 2.0, 1e3 + 4.0 * memory.input_dim * memory.output_dim, xtol=1e-9)
+    if excess(FEWEST) >= 0:
+        raise NoCapacity
+    root: Any = brentq(excess, FEWEST, 1e3 + 4.0 * memory.input_dim * memory.output_dim, xtol=1e-9)
     return float(root)

@@ -53,7 +53,7 @@ def predict_margin(
     if excess(0.0) >= 0:
         return None
     above = 1.0
-    while excess(above) < 0:  # E_d(κ) grows like κ²
+    while excess(above) < 0:  # E_d(κ) grows like κ², or is infinite
         above *= 2
     root: Any = brentq(excess, 0.0, above, xtol=2e-3 * above)
     return float(root)

@@ -154,6 +154,6 @@ class AssociativeMemoryReply(AnalysisResponse):
     """The prediction always; the mode's own part beside it."""
 
     derived: Annotated[bool, Field(description="formulas derived here, checked by simulation; not the paper's wording")]
-    theory: CapacityReply | None
+    theory: Annotated[CapacityReply | None, Field(description="null where a margin leaves no capacity")]
     simulation: SimulationReply | None
     fit: FitReply | None

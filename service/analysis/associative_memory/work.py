@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from service.analysis.associative_memory import pictures
-from service.analysis.associative_memory.capacity import Capacity, Memory, predict
+from service.analysis.associative_memory.capacity import Capacity, Memory, NoCapacity, predict
 from service.analysis.associative_memory.fitting import ITERATIONS, TOLERANCE, fit
 from service.analysis.associative_memory.given import given_facts
 from service.analysis.associative_memory.instances import Facts, Shared, draw_decoupled, draw_shared
@@ -47,10 +47,10 @@ def compute(request: AssociativeMemoryRequest, context: Context) -> AssociativeM
         raise AnalysisError("input_dim", f"at most {SOLVED_DIMENSION_LIMIT} with mode: {request.mode}")
     context.report(0.0, "capacity")
     key = np.random.SeedSequence([0 if context.seed is None else context.seed, 1])
-    capacity = predict(sizes, request.mc_samples or SAMPLES, key)
+    capacity = _predict(sizes, request, key)
     number, simulation, found = request.num_facts, None, None
     if request.mode != "theory":
-        number = len(instance.inputs) if instance is not None else number or max(2, int(AUTO_LOAD * capacity.facts))
+        number = len(instance.inputs) if instance is not None else number or _auto(capacity)
         check_size(request, number, sizes.targets or number, sizes.output_dim)
     if request.mode == "simulate":
         assert number is not None
@@ -64,10 +64,25 @@ def compute(request: AssociativeMemoryRequest, context: Context) -> AssociativeM
         seed=context.seed,
         warnings=notices(sizes, number, found),
         derived=True,
-        theory=_capacity_reply(capacity, number),
+        theory=None if capacity is None else _capacity_reply(capacity, number),
         simulation=simulation,
         fit=found,
     )
+
+
+def _auto(capacity: Capacity | None) -> int:
+    assert capacity is not None
+    return max(2, int(AUTO_LOAD * capacity.facts))
+
+
+def _predict(sizes: Memory, request: AssociativeMemoryRequest, key: np.random.SeedSequence) -> Capacity | None:
+    """The prediction; None if a fit of facts that are there anyway can do without."""
+    try:
+        return predict(sizes, request.mc_samples or SAMPLES, key)
+    except NoCapacity:
+        if request.mode == "fit" and (request.num_facts or request.inputs):
+            return None
+        raise AnalysisError("margin", "is so large that not even two facts are held") from None
 
 
 def _capacity_reply(capacity: Capacity, facts: int | None) -> CapacityReply:
