@@ -5,11 +5,15 @@ from typing import Any
 from service.analysis.associative_memory import ASSOCIATIVE_MEMORY
 from service.analysis.frame import Analysis
 from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
+from service.analysis.positive_query_learning import CERTIFICATE, LEARNABILITY, POSITIVE_QUERY_LEARNING
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
 ANALYSES: dict[str, Analysis[Any, Any]] = {
     analysis.name: analysis
     for analysis in (
+        POSITIVE_QUERY_LEARNING,
+        CERTIFICATE,
+        LEARNABILITY,
         OPTIMIZER_CONVERGENCE,
         TORCH_MUON,
         ASSOCIATIVE_MEMORY,
