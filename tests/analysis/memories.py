@@ -46,7 +46,7 @@ def instance(model: str, facts: int, dimension: int, rng: np.random.Generator) -
     return draw_shared(facts, facts, dimension, dimension, rng, identity=True)
 
 
-def median_capacity(feasible: Callable[[int], bool], points: list[int], trials: int) -> float:
+def median_capacity(feasible: Callable[[int], float], points: list[int], trials: int) -> float:
     """p50 by Spearman and Kärber: the sum of shares over equally spaced points that span the fall from 1 to 0."""
     step = points[1] - points[0]
     shares = [sum(feasible(point) for _ in range(trials)) / trials for point in points]
@@ -54,15 +54,17 @@ def median_capacity(feasible: Callable[[int], bool], points: list[int], trials: 
 
 
 def half_feasible(model: str, dimension: int, points: list[int], trials: int, seed: int) -> float:
-    """p50 of the best map."""
+    """p50 of the best map; at d > 32 a search may end undecided next to the threshold, and then counts as half."""
     rng = np.random.default_rng(seed)
+    statuses: list[str] = []
 
-    def feasible(facts: int) -> bool:
-        status = find(instance(model, facts, dimension, rng), 3000, 1e-7).status
-        assert status != "undecided"
-        return status == "feasible"
+    def feasible(facts: int) -> float:
+        statuses.append(find(instance(model, facts, dimension, rng), 3000, 1e-7).status)
+        return {"feasible": 1.0, "undecided": 0.5, "infeasible": 0.0}[statuses[-1]]
 
-    return median_capacity(feasible, points, trials)
+    found = median_capacity(feasible, points, trials)
+    assert statuses.count("undecided") <= (0.1 * len(statuses) if dimension > 32 else 0)
+    return found
 
 
 def half_hebbian(model: str, dimension: int, points: list[int], trials: int, seed: int) -> float:

@@ -122,8 +122,10 @@ def test_the_hebbian_map_holds_far_less() -> None:
 
 
 SPAN = {8: (0.5, 1.6), 12: (0.7, 1.35), 16: (0.8, 1.25), 24: (0.86, 1.18), 32: (0.9, 1.14), 48: (0.93, 1.1)}
-SPAN[64] = (0.95, 1.08)
-TRIALS = {8: 60, 12: 60, 16: 50, 24: 40, 32: 30, 48: 12, 64: 6}
+SPAN[64] = (0.94, 1.08)
+POINTS = {48: 6, 64: 5}
+"""Fewer points where an instance takes half a minute."""
+TRIALS = {8: 60, 12: 60, 16: 50, 24: 40, 32: 30, 48: 8, 64: 4}
 
 
 @pytest.mark.long
@@ -133,7 +135,7 @@ TRIALS = {8: 60, 12: 60, 16: 50, 24: 40, 32: 30, 48: 12, 64: 6}
 def test_half_of_the_instances_are_feasible_at_the_predicted_capacity(dimension: int, model: str) -> None:
     expected = predicted(dimension)
     low, high = (round(share * expected) for share in SPAN[dimension])
-    step = max(1, (high - low) // 9)
+    step = max(1, (high - low) // POINTS.get(dimension, 9))
     found = half_feasible(model, dimension, list(range(low, high + 1, step)), TRIALS[dimension], dimension)
     ratio = found / expected
     print(f"{model} d={dimension}: p50 {found:.1f}, predicted {expected:.1f}, ratio {ratio:.3f}")

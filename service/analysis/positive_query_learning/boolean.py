@@ -92,7 +92,7 @@ def learn_dnf(positives: Vectors, dialogue: Dialogue, terms: list[list[int]], re
 
 def samples_needed(mistakes: int, epsilon: float, delta: float) -> int:
     """L: trials of probability ε that give `mistakes` successes but with probability δ. At most 2/ε (S + ln(1/δ))."""
-    low, high = 0, 1
+    low, high = mistakes - 1, mistakes
     while bdtr(mistakes - 1, high, epsilon) > delta:
         low, high = high, 2 * high
     while high - low > 1:

@@ -69,9 +69,9 @@ class Dialogue:
             raise OutOfQueries
         batch = [Query(first + number, point) for number, point in enumerate(points)]
         missing = [query for query in batch if self.target is None and query.query_id not in self._answers]
+        found = [self._answer(query) for query in batch if query not in missing]
         if missing:
             raise NeedsAnswers(missing)
-        found = [self._answer(query) for query in batch]
         self.asked += found
         return found
 

@@ -180,8 +180,9 @@ class FiniteRun(NamedTuple):
 def learn(finite: Finite, sample: int, dialogue: Dialogue, enough: int) -> FiniteRun:
     """Ask what splits the concepts that hold the sample most evenly, until a certificate of size `enough` exists.
 
-    Answers are also held against concepts that miss the sample, as a certificate has to exclude those. Stops when no
-    query tells the remaining concepts apart. `consistent` is 0 if answers and sample contradict the class.
+    Answers are also held against concepts that miss the sample, as a certificate has to exclude those; so where one
+    concept is left, queries with foreseen answers may still stand for more sample points than they are.
+    `consistent` is 0 if answers and sample contradict the class.
     """
     answered, budget_ended = finite.everything, False
     while True:
@@ -189,10 +190,10 @@ def learn(finite: Finite, sample: int, dialogue: Dialogue, enough: int) -> Finit
         kept = finite.kept_size(sample, answered) if holding else 0
         if not holding or len(dialogue.asked) + kept <= enough:
             break
-        splits = {x: (finite.holding[x] & holding).bit_count() for x in range(finite.domain)}
-        total = holding.bit_count()
-        best = min(splits, key=lambda x: abs(2 * splits[x] - total))
-        if splits[best] in (0, total):
+        best = even_split(finite, holding)
+        if best is None:
+            best = shorter_proof(finite, sample, answered, holding, kept)
+        if best is None:
             break
         try:
             answer = dialogue.ask([best])[0]
@@ -201,3 +202,22 @@ def learn(finite: Finite, sample: int, dialogue: Dialogue, enough: int) -> Finit
             break
         answered &= finite.holding[best] if answer.label else ~finite.holding[best]
     return FiniteRun(answered & finite.members(sample), kept, budget_ended)
+
+
+def even_split(finite: Finite, holding: int) -> int | None:
+    """The element that splits these concepts most evenly; None if no element does."""
+    counts = {x: (finite.holding[x] & holding).bit_count() for x in range(finite.domain)}
+    total = holding.bit_count()
+    best = min(counts, key=lambda x: abs(2 * counts[x] - total))
+    return None if counts[best] in (0, total) else best
+
+
+def shorter_proof(finite: Finite, sample: int, answered: int, holding: int, kept: int) -> int | None:
+    """The element whose foreseen answer saves most sample points, if it saves more than the one query it costs."""
+
+    def size_after(x: int) -> int:
+        is_held = finite.holding[x] & holding == holding
+        return finite.kept_size(sample, answered & (finite.holding[x] if is_held else ~finite.holding[x]))
+
+    best = min(range(finite.domain), key=size_after)
+    return best if size_after(best) + 1 < kept else None
