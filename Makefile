@@ -85,7 +85,8 @@ VLLM_PYTEST := OMP_NUM_THREADS=1 $(VLLM_PYTHON) -m pytest -W default::Deprecatio
   -W default::FutureWarning -W default::UserWarning -W default::ResourceWarning \
   -W default::pytest.PytestUnraisableExceptionWarning
 # The HTTP tests that ask a running server, here one on vLLM; but for those that know the table's text.
-HTTP_TESTS := $(addprefix tests/service/test_,$(addsuffix .py,bad_bodies bad_inputs disconnect logprobs openai_client reply streaming))
+HTTP_TESTS := $(addprefix tests/service/test_,$(addsuffix .py,bad_bodies bad_inputs chat disconnect echo logprobs openai_client \
+  reply stream_events streaming tokenize))
 
 # Where vLLM cannot be installed, the tests are left out and say so; in CI that is a failure.
 test-vllm: ## the vllm and remote engines against the real vLLM, on the CPU, in an environment of its own

@@ -7,7 +7,7 @@ import asyncio
 from typing import NamedTuple
 
 from sampler.answer import EndedBy, PowerUsage
-from sampler.engine import Engine, Priority, Request, Support
+from sampler.engine import Engine, Priority, Request, Support, check_segment
 from sampler.errors import EngineDead, EngineError
 from sampler.power import Bound
 from sampler.rng import DrawKey
@@ -125,6 +125,7 @@ class Drawer:
         try:
             async with deadline:
                 segment = await self.engine.propose(request)
+            check_segment(segment, request, self.engine.info)
         except BaseException as error:
             lost = len(watcher.tokens) - watcher.free
             dropped = lost if priority is Priority.PREFETCH and isinstance(error, asyncio.CancelledError) else 0

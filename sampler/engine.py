@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
 from sampler.engines import ENGINES
-from sampler.errors import ContextExceeded, InvalidParams
+from sampler.errors import ContextExceeded, EngineError, InvalidParams
 from sampler.rng import DrawKey
 from sampler.row import Row
 from sampler.tokenizer import Tokenizer
@@ -210,6 +210,22 @@ def check_request(request: Request, info: EngineInfo) -> None:
         raise InvalidParams("top_k", f"the {info.name} engine has no {request.support.kind} support")
     if not request.alpha > 0:
         raise InvalidParams("alpha", "alpha must be positive")
+
+
+def check_segment(segment: Segment, request: Request, info: EngineInfo) -> None:
+    """Raise `EngineError` for a segment that no engine may return: what comes of it would be wrong or out of bounds.
+
+    Tokens beyond a watcher's verdict or an end are allowed, since an engine need not trim them.
+    """
+    count = len(segment.tokens)
+    if count > request.max_tokens:
+        raise EngineError(f"the engine drew {count} tokens where {request.max_tokens} were asked for")
+    if not all(0 <= token.id < info.vocabulary for token in segment.tokens):
+        raise EngineError("the engine drew a token that is not in its vocabulary")
+    if segment.rows is None and request.keep_rows:
+        raise EngineError("the engine returned no rows though they were asked for")
+    if segment.rows is not None and len(segment.rows) != count:
+        raise EngineError(f"the engine returned {len(segment.rows)} rows of {count} tokens")
 
 
 def check_context(prompt_tokens: int, max_tokens: int, info: EngineInfo) -> None:

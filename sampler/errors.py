@@ -3,7 +3,8 @@
 SamplerError
 ├── InvalidParams          the caller's fault: names the field and the limit
 │   ├── ModelNotFound      no model under this name, folder or file
-    │   └── ContextExceeded    prompt and response together do not fit the model
+│   ├── NoChatTemplate     messages, but the model has no template for them
+│   └── ContextExceeded    prompt and response together do not fit the model
 ├── EngineError            one engine call failed; the same call may be tried again
 │   ├── EngineOverloaded   no room now, try later
 │   ├── EngineOutOfMemory  the call did not fit
@@ -32,6 +33,15 @@ class ModelNotFound(InvalidParams):
 
     def __init__(self, message: str) -> None:
         super().__init__("model", message)
+
+
+class NoChatTemplate(InvalidParams):
+    """Messages were given to a model that has no template to write them with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "messages", "this model has no chat template: a base model continues text, so use POST /v1/completions"
+        )
 
 
 class ContextExceeded(InvalidParams):

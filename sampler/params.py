@@ -95,8 +95,15 @@ class PowerParams:
 
     @property
     def worst_case_tokens(self) -> int:
-        """Tokens drawn if every cut falls at 0, no trace ends early and nothing is rejected early."""
+        """Tokens drawn if every cut falls at 0, no trace ends early and nothing is rejected early.
+
+        Free ones are among them, and no budget is looked at. Those drawn ahead and dropped are not.
+        """
         return self.max_tokens + self.steps_per_block * sum(self.horizons)
+
+    def within_budget(self, tokens: int) -> int:
+        """So many tokens, or `max_generated_tokens` if that is less."""
+        return tokens if self.max_generated_tokens is None else min(tokens, self.max_generated_tokens)
 
 
 @dataclass(frozen=True, slots=True)

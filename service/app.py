@@ -8,14 +8,21 @@ from fastapi import FastAPI
 from sampler.engine import Engine
 from service import errors
 from service.analysis.analyst import Analyst
-from service.api import analysis, completions, health, models
-from service.middleware import BodyLimit, UnexpectedErrors
+from service.api import analysis, completions, health, models, operation, tokenize
+from service.api.models import model_names
+from service.api.replies import ERRORS
+from service.middleware import BodyLimit, Calls, UnexpectedErrors
+from service.openapi import publish
 from service.runner import Runner
 from service.settings import Settings
+from service.version import VERSION
 
 
 def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
-    """The service on a loaded engine, which it closes when it stops."""
+    """The service on a loaded engine, which it closes when it stops.
+
+    No cross-origin headers are sent: a page of another site cannot read a reply.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
@@ -24,12 +31,29 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         await app.state.analyst.aclose()
         await engine.aclose()
 
-    app = FastAPI(title="powercut", description="Draws from a base model's power distribution", lifespan=lifespan)
-    app.state.runner = Runner(engine, settings)
+    app = FastAPI(
+        title="powercut",
+        description="Draws from a base model's power distribution",
+        version=VERSION,
+        lifespan=lifespan,
+        responses=ERRORS,
+        openapi_url=None,  # the schema and its pages are routes of ours, behind a key
+    )
+    app.state.runner = runner = Runner(engine, settings)
     app.state.analyst = Analyst(settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(UnexpectedErrors)
-    for family in (completions, models, health, analysis):
+    app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
+    for family in (completions, models, tokenize, health, analysis):
         app.include_router(family.router)
+    for router in operation.routers(settings):
+        app.include_router(router)
     errors.install(app)
+    publish(
+        app,
+        model_names(engine.info.model),
+        engine.info.vocabulary,
+        empty_text=bool(engine.tokenizer.encode("")),
+        keys=bool(runner.house.keys),
+    )
     return app

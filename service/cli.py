@@ -2,13 +2,11 @@
 
 import asyncio
 import secrets
-import signal
 import sys
 from dataclasses import replace
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
-import uvicorn
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -27,6 +25,7 @@ from service.app import create_app
 from service.check_command import check_engine
 from service.console import show, show_all
 from service.engine_args import given_options
+from service.key_command import make_key, refuse_open_door
 from service.options import (
     PASS_THROUGH,
     ApiKey,
@@ -43,22 +42,25 @@ from service.options import (
     one_clear_line,
 )
 from service.render import answer_text
-from service.settings import Settings
+from service.server import serve_app
+from service.settings import settings_from
+from service.settings_options import with_settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning out of a base model by power sampling.")
 
 app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 app.command("analyse")(analyse)
+app.command("key")(make_key)
 
 
 @app.command(context_settings=PASS_THROUGH)
+@with_settings
 def serve(
     context: typer.Context,
+    settings: dict[str, Any],
     engine: EngineName = "transformers",
     model: ModelName = None,
     served_model_name: Annotated[str | None, typer.Option(help="the model's id over HTTP")] = None,
-    host: Annotated[str, typer.Option(help="address to bind")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="port to bind")] = 8000,
     dtype: DType = None,
     device: Device = None,
     max_rows: MaxRows = None,
@@ -70,7 +72,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP in OpenAI's shapes. Any other --option goes to the vllm engine as vLLM's own."""
     with one_clear_line():
-        settings = Settings()
+        chosen = settings_from(settings)
+        refuse_open_door(chosen)
         options = engine_options(
             context,
             model,
@@ -85,16 +88,9 @@ def serve(
             kv_cache_bytes,
         )
         loaded = load_engine(engine, options)
-    info = loaded.info
-    typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at http://{host}:{port}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn drains first, then raises the signal once more
-    uvicorn.run(
-        create_app(loaded, settings),
-        host=host,
-        port=port,
-        log_level="info",
-        timeout_graceful_shutdown=settings.drain_s,
-    )
+    info, address = loaded.info, f"http://{chosen.host}:{chosen.port}"
+    typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at {address}")
+    sys.exit(serve_app(create_app(loaded, chosen), chosen))
 
 
 @app.command(context_settings=PASS_THROUGH)

@@ -1,6 +1,7 @@
 """One table: exception → HTTP status, OpenAI error type and code. Every error leaves in OpenAI's shape."""
 
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ class Kind(NamedTuple):
 
 TABLE: dict[type[Exception], Kind] = {
     errors.ContextExceeded: Kind(400, "invalid_request_error", "context_length_exceeded"),
+    errors.NoChatTemplate: Kind(400, "invalid_request_error", "no_chat_template"),
     errors.InvalidParams: Kind(422, "invalid_request_error", "invalid_value"),
     errors.EngineOverloaded: Kind(429, "rate_limit_error", "engine_overloaded"),
     errors.EngineOutOfMemory: Kind(503, "server_error", "out_of_memory"),
@@ -32,6 +34,11 @@ TABLE: dict[type[Exception], Kind] = {
     errors.NumericalError: Kind(500, "server_error", "numerical_error"),
 }
 
+
+RETRY_AFTER_S: dict[type[Exception], int] = {errors.EngineOverloaded: 1, errors.EngineOutOfMemory: 5}
+"""Failures of an engine that may be over soon: seconds until it is worth another try."""
+FRAMES = 12
+"""Innermost calls that the log shows of an unexpected error."""
 
 BODY_REASONS: dict[type[BaseException], str] = {
     UnicodeDecodeError: "it is not UTF-8",
@@ -47,11 +54,27 @@ NAMES_LIMIT = 5
 
 
 class ApiError(HTTPException):
-    """An error that the HTTP layer itself decides on. FastAPI lets an HTTPException through while it reads a body."""
+    """An error that the HTTP layer itself decides on. FastAPI lets an HTTPException through while it reads a body.
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str = "invalid_value") -> None:
-        super().__init__(status, message)
+    `retry_after_s` tells the client when to come back, `reached` how far work had come that was cut off.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str = "invalid_value",
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry_after_s: int | None = None,
+        reached: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
         self.status, self.message, self.param, self.code = status, message, param, code
+        self.kind = kind or ("invalid_request_error" if status < 500 else "server_error")
+        self.retry_after_s, self.reached = retry_after_s, reached
 
 
 def body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
@@ -62,14 +85,32 @@ def body(message: str, kind: str, param: str | None, code: str | None) -> dict[s
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     """Status and body of any exception. What is not in the table says nothing of its insides."""
     if isinstance(error, ApiError):
-        kind = "invalid_request_error" if error.status < 500 else "server_error"
-        return error.status, body(error.message, kind, error.param, error.code)
+        content = body(error.message, error.kind, error.param, error.code)
+        if error.reached is not None:
+            content["error"]["reached"] = dict(error.reached)
+        return error.status, content
     for ancestor in type(error).__mro__:
         if ancestor in TABLE:
             kind = TABLE[ancestor]
             return kind.status, body(str(error), kind.type, getattr(error, "field", None), kind.code)
-    log.error("unexpected error", exc_info=error)
+    log.error("unexpected error", extra={"failure": where(error)})
     return 500, body("the server failed on this request", "server_error", None, "internal_error")
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """Headers that an error's reply has beside the usual."""
+    given = dict(getattr(error, "headers", None) or {})
+    wait_s = getattr(error, "retry_after_s", None)
+    if wait_s is None and isinstance(error, errors.EngineError):
+        wait_s = next((RETRY_AFTER_S[kind] for kind in type(error).__mro__ if kind in RETRY_AFTER_S), None)
+    return given if wait_s is None else given | {"Retry-After": str(wait_s)}
+
+
+def where(error: BaseException) -> dict[str, Any]:
+    """Type and place of an error, without its message: that could hold a prompt."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    at = [f"{code.co_filename}:{line} {code.co_qualname}" for code, line in frames[-FRAMES:]]
+    return {"type": type(error).__name__, "at": at}
 
 
 def describe_validation(found: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
@@ -130,7 +171,7 @@ def install(app: FastAPI) -> None:
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         status, content = describe(error)
-        return JSONResponse(content, status)
+        return JSONResponse(content, status, headers_of(error))
 
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(StarletteHTTPException, http)

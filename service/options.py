@@ -65,6 +65,11 @@ def one_clear_line() -> Iterator[None]:
         yield
     except (SamplerError, ValidationError) as error:
         wrong = error.errors()[0] if isinstance(error, ValidationError) else None
-        line = f"POWERCUT_{str(wrong['loc'][0]).upper()}: {wrong['msg']}" if wrong else error
+        line = wrong_setting(str(wrong["loc"][0]), str(wrong["msg"])) if wrong else error
         typer.echo(f"powercut: {line}", err=True)
         raise typer.Exit(2) from None
+
+
+def wrong_setting(name: str, message: str) -> str:
+    """What is wrong with a setting, by both of its names."""
+    return f"--{name.replace('_', '-')} (POWERCUT_{name.upper()}): {message}"

@@ -1,6 +1,5 @@
 """From answers to what people read: text, token lists, reports of what a chain did and cost."""
 
-import codecs
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -95,36 +94,4 @@ def usage_report(usage: PowerUsage, completion_tokens: int) -> dict[str, Any]:
         **asdict(usage),
         "discarded_tokens": max(0, usage.generated_tokens + usage.free_tokens - completion_tokens),
         "cost_ratio": round(usage.generated_tokens / max(1, completion_tokens), 4),
-    }
-
-
-def completion_logprobs(answer: Answer, tokenizer: Tokenizer, text: str, alternatives: int) -> dict[str, Any]:
-    """OpenAI's `logprobs` of a completion: log p of the base model over its whole vocabulary, at temperature 1.
-
-    Tokens whose text begins beyond the trimmed text are left out, as is the end-of-sequence token.
-    """
-    trace, rows = answer.trace, answer.trace.rows
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    tokens: list[str] = []
-    values: list[float | None] = []
-    tops: list[dict[str, float | None]] = []
-    offsets: list[int] = []
-    at = 0
-    for index, token in enumerate(trace.ids):
-        if at >= len(text):
-            break
-        offsets.append(at)
-        at += len(decoder.decode(tokenizer.response_bytes([token])))
-        tokens.append(tokenizer.token_text(token))
-        mass = float(trace.log_mass[index])
-        values.append(number(float(trace.log_p[index]) + mass))
-        if rows is not None:
-            row = rows[index]
-            shown = range(min(alternatives, len(row.ids)))
-            tops.append({tokenizer.token_text(int(row.ids[i])): number(row.log_p(i) + row.log_mass) for i in shown})
-    return {
-        "tokens": tokens,
-        "token_logprobs": values,
-        "top_logprobs": tops if alternatives else None,
-        "text_offset": offsets,
     }

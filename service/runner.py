@@ -1,171 +1,160 @@
-"""One request's life between parsing and reply: prompts to ids, jobs to answers, and cancelling."""
+"""One request's life between plan and reply: its turn, jobs to answers, deadlines, and cancelling."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from sampler.answer import Answer, PowerUsage
-from sampler.diagnostics import ChainDiagnostics, diagnose_chain
-from sampler.engine import Engine, check_context
+from sampler.answer import EndedBy
+from sampler.engine import Engine
 from sampler.events import Event
 from sampler.methods import METHODS
 from sampler.methods.job import Job
-from sampler.params import PlainParams, PowerParams
-from sampler.tokenizer import Tokenizer
+from sampler.params import LIMITS, PowerParams
 from sampler.tree import MemoTree
-from service.api.power import PowerOptions, choose_method, plain_params, power_params, split_model
-from service.errors import ApiError
-from service.render import answer_text, finish_reason, plain, power_report
+from service.call import Call, call_of
+from service.finished import Finished, without_tokens, written
+from service.house import House
+from service.logprobs import Scored
+from service.patience import GRACE_S, Patience, timed_out
+from service.plan import Asked, Plan, make_plan
+from service.progress import Piece, Progress, Told
 from service.settings import Settings
 
 T = TypeVar("T")
 
-
-class Asked(Protocol):
-    """The fields that completions and chat share."""
-
-    model: str
-    prompt: Any
-    max_tokens: int
-    temperature: float | None
-    top_p: float | None
-    n: int
-    seed: int | None
-    logprobs: int | None
-    power: PowerOptions | None
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A valid request: what will run."""
-
-    method: str
-    params: PowerParams | PlainParams
-    prompts: list[tuple[int, ...]]
-    seeds: list[int]
-    n: int
-    logprobs: int | None
-    include: frozenset[str]
-    tokenizer: Tokenizer
-    seeded: bool
-
-    @property
-    def is_power(self) -> bool:
-        """Whether a power method runs."""
-        return isinstance(self.params, PowerParams)
-
-    @property
-    def wants_diagnostics(self) -> bool:
-        """Whether chains are to be diagnosed."""
-        return "diagnostics" in self.include
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One answer, ready to be written."""
-
-    index: int
-    answer: Answer
-    text: str
-    finish_reason: str
-    power: dict[str, Any] | None
-    diagnostics: ChainDiagnostics | None = None
+STOPPING_S = 5.0
+"""Seconds that cancelled work gets to end before nobody waits for it any more."""
 
 
 class Runner:
-    """Turns requests into answers on one engine."""
+    """Turns requests into answers on one engine. `serving` gives the runner of one request."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
-        self.engine, self.settings = engine, settings
-        self.in_flight = 0
+        self.house = House(engine, settings)
+        self._call: Call | None = None
+
+    def serving(self, call: Call) -> "Runner":
+        """This runner for one request: its key, its priority, its time."""
+        runner = object.__new__(Runner)
+        runner.house, runner._call = self.house, call
+        return runner
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, its calls counted."""
+        return self.house.engine
+
+    @property
+    def settings(self) -> Settings:
+        """The application's."""
+        return self.house.settings
+
+    @property
+    def in_flight(self) -> int:
+        """Answers that run now."""
+        return self.house.in_flight
 
     async def plan(self, asked: Asked) -> Plan:
-        """Check a request against the model and the limits; raises what the caller should hear."""
-        info = self.engine.info
-        method = choose_method(split_model(asked.model, info.model), asked.power)
-        if method == "standard":
-            params: PowerParams | PlainParams = plain_params(
-                asked.max_tokens, asked.temperature, asked.top_p, asked.stops
-            )
-        else:
-            options = asked.power or PowerOptions.model_validate({})
-            params = power_params(
-                method, options, asked.max_tokens, asked.temperature, asked.top_p, asked.stops, info.vocabulary
-            )
-        prompts = await self._prompts(asked.prompt, asked.n)
-        for ids in prompts:
-            check_context(len(ids), params.max_tokens, info)
-        # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
-        seeds = [secrets.randbits(63) if asked.seed is None else asked.seed for _ in prompts]
-        include = frozenset[str](asked.power.include if asked.power is not None else ())
-        return Plan(
-            method,
-            params,
-            prompts,
-            seeds,
-            asked.n,
-            asked.logprobs,
-            include,
-            self.engine.tokenizer,
-            seeded=asked.seed is not None,
-        )
+        """Check a request against the model and the limits; raises what the caller should hear.
 
-    async def _prompts(self, prompt: Any, n: int) -> list[tuple[int, ...]]:
-        several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-        given = prompt if several else [prompt]
-        limits = self.settings
-        if len(given) > limits.max_prompts or len(given) * n > limits.max_answers:
-            message = f"prompt: at most {limits.max_prompts} prompts and {limits.max_answers} answers in one request"
-            raise ApiError(422, message, param="prompt")
-        return [await self._ids(one) for one in given]
+        The plan holds a place, which `follow` gives back.
+        """
+        return await make_plan(asked, self.engine, self.settings, self.house.admission, self._call or Call())
 
-    async def _ids(self, prompt: str | list[int]) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            try:
-                prompt.encode()
-            except UnicodeEncodeError:
-                raise ApiError(422, "prompt: a lone surrogate is not text", param="prompt") from None
-            ids = tuple(await asyncio.to_thread(self.engine.tokenizer.encode, prompt))
-        else:
-            ids = tuple(prompt)
-        if not ids:
-            raise ApiError(422, "prompt: must hold at least one token", param="prompt")
-        top = self.engine.info.vocabulary - 1
-        if wrong := next((token for token in ids if token > top), None):
-            raise ApiError(422, f"prompt: token id {wrong} is outside the vocabulary (0 to {top})", param="prompt")
-        return ids
+    async def follow(self, plan: Plan) -> AsyncGenerator[Finished | Piece | Told, None]:
+        """Answers as they finish, and before what they tell on the way.
 
-    async def run_each(self, plan: Plan) -> AsyncIterator[Finished]:
-        """Answers as they finish. Leaving the iteration, by an error or a cancel, cancels what still runs."""
-        trees = [MemoTree(self.settings.memo_tree_bytes) for _ in plan.prompts]
-        tasks = [
-            asyncio.create_task(self._answer(plan, prompt, chain, tree))
-            for prompt, tree in enumerate(trees)
-            for chain in range(plan.n)
-        ]
+        Leaving the iteration, by an error or a cancel, cancels what still runs.
+        """
+        patience = Patience(plan.call, plan.params.deadline_s if isinstance(plan.params, PowerParams) else None)
+        plan.call.reached.answers = len(plan.prompts) * plan.n
+        tasks: list[asyncio.Task[Any]] = []
         try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
+            if not await self._turn(plan, patience):
+                for index in range(plan.call.reached.answers):
+                    yield await self._late(plan, index)
+                return
+            progress = Progress(plan, patience)
+            answers = self._start(with_time_left(plan, patience), progress, tasks)
+            async for update in progress.updates(answers):
+                done = isinstance(update, Finished)
+                yield replace(update, rest=progress.rest(update.index, update.text)) if done else update
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
+            plan.ticket.release()
+
+    async def run_each(self, plan: Plan) -> AsyncGenerator[Finished, None]:
+        """Answers as they finish."""
+        async with aclosing(self.follow(plan)) as updates:
+            async for update in updates:
+                if isinstance(update, Finished):
+                    yield update
 
     async def run_all(self, plan: Plan) -> list[Finished]:
         """All answers, in order."""
         return sorted([done async for done in self.run_each(plan)], key=lambda done: done.index)
 
-    async def _answer(self, plan: Plan, prompt: int, chain: int, tree: MemoTree) -> Finished:
-        events: list[Event] = []
+    async def _turn(self, plan: Plan, patience: Patience) -> bool:
+        """Wait for the request's turn; false if the client's own deadline passed before."""
+        try:
+            await patience.wait(plan.ticket.granted(), patience.soft)
+        except TimeoutError:
+            return False
+        waited_s = plan.call.reached.waited_s = plan.call.elapsed_s
+        self.house.telemetry.waited(waited_s)
+        plan.call.reached.prompt_tokens = sum(map(len, plan.prompts))
+        self.house.telemetry.prompted(plan.call.reached.prompt_tokens)
+        return True
+
+    async def _late(self, plan: Plan, index: int) -> Finished:
+        """The answer to a request whose turn came too late: nothing, and it says so."""
+        done = await written(plan, index, without_tokens(plan, index, EndedBy.DEADLINE), [], None)
+        self.house.telemetry.finished(plan.method, done.answer, done.finish_reason, 0)
+        return replace(done, rest=done.text)
+
+    def _start(
+        self, plan: Plan, progress: Progress, tasks: list["asyncio.Task[Any]"]
+    ) -> list["asyncio.Task[Finished]"]:
+        """Start all answers, and put all that was started into `tasks`.
+
+        The last answer to end gives the place back, though its reader be slow.
+        """
+        trees = [MemoTree(self.settings.memo_tree_bytes) for _ in plan.prompts]
+        scores = [asyncio.create_task(self._score(plan, ids)) for ids in plan.prompts if plan.scores_prompts]
+        answers = [
+            asyncio.create_task(self._answer(plan, prompt, chain, tree, scores[prompt] if scores else None, progress))
+            for prompt, tree in enumerate(trees)
+            for chain in range(plan.n)
+        ]
+        tasks += [*answers, *scores]
+        when_all_are_done(answers, plan.ticket.release)
+        return answers
+
+    async def _score(self, plan: Plan, ids: tuple[int, ...]) -> Scored:
+        """A prompt's own log-probabilities; its first token has none."""
+        if len(ids) < 2:
+            return Scored((), ())
+        return Scored(*await self.engine.score(ids, 1, plan.logprobs or 0))
+
+    async def _answer(
+        self, plan: Plan, prompt: int, chain: int, tree: MemoTree, scores: asyncio.Task[Scored] | None, told: Progress
+    ) -> Finished:
+        index, events = prompt * plan.n + chain, list[Event]()
+        count, drawn = self.house.telemetry.follow(plan.method), 0
+
+        def emit(event: Event) -> None:
+            nonlocal drawn
+            new = count(event)
+            drawn += new
+            plan.call.reached.see(event, new)
+            if plan.include:
+                events.append(event)
+            told.tell(index, event)
+
         job = Job(
             self.engine,
             plan.prompts[prompt],
@@ -173,42 +162,77 @@ class Runner:
             plan.seeds[prompt],
             chain,
             plan.logprobs,
-            emit=events.append if plan.include else None,
+            emit=emit,
+            on_tokens=told.listener(index) if plan.is_live else None,
+            priority=plan.call.priority,
             tree=tree,
             seeded=plan.seeded,
         )
-        self.in_flight += 1
+        self.house.in_flight += 1
         try:
-            answer = await METHODS[plan.method](job)
+            scored = await asyncio.shield(scores) if scores is not None else None
+            answer = await METHODS[plan.method](job) if plan.draws else without_tokens(plan, index, EndedBy.COMPLETED)
         finally:
-            self.in_flight -= 1
-        report = found = None
-        if isinstance(plan.params, PowerParams):
-            report = power_report(answer, plan.params.mode, events if "chain" in plan.include else None)
-            if plan.wants_diagnostics:
-                alpha, longest = plan.params.alpha, plan.params.max_tokens
-                found = await asyncio.to_thread(diagnose_chain, events, alpha, longest)
-                report["diagnostics"] = plain(found)
-        text = answer_text(answer, plan.tokenizer, plan.params.stop)
-        return Finished(prompt * plan.n + chain, answer, text, finish_reason(answer), report, found)
+            self.house.in_flight -= 1
+        done = await written(plan, index, answer, events, scored)
+        self.house.telemetry.finished(plan.method, answer, done.finish_reason, drawn)
+        plan.call.reached.end(answer, drawn)
+        return done
 
 
-def total_usage(finished: list[Finished]) -> PowerUsage:
-    """The usage of all answers together."""
-    return sum((done.answer.usage for done in finished), PowerUsage())
+def with_time_left(plan: Plan, patience: Patience) -> Plan:
+    """The plan with what is left of the client's deadline, which counts from the request's arrival."""
+    left_s = patience.soft_left_s
+    if left_s is None or not isinstance(plan.params, PowerParams):
+        return plan
+    return replace(plan, params=replace(plan.params, deadline_s=max(LIMITS["deadline_s"][0], left_s)))
+
+
+def when_all_are_done(tasks: Sequence["asyncio.Task[Any]"], then: Callable[[], None]) -> None:
+    """Call `then` once the last task has ended, however."""
+    left = len(tasks)
+
+    def end(task: "asyncio.Task[Any]") -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            then()
+
+    for task in tasks:
+        task.add_done_callback(end)
+
+
+async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:
+    """Cancel what still runs and wait until it is gone, but not for ever."""
+    running = [task for task in tasks if task.cancel()]
+    if running:
+        await asyncio.wait({asyncio.gather(*running, return_exceptions=True)}, timeout=STOPPING_S)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # somebody has looked at it, as asyncio wants
+
+
+def runner_of(request: Request) -> Runner:
+    """The application's runner for one request."""
+    return request.app.state.runner.serving(call_of(request))
 
 
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The work's result, or None with the work cancelled if the client leaves first."""
+    """The work's result, or None with the work cancelled if the client leaves first.
+
+    Raises 504 if the work has missed its own deadline by far, whatever it was busy with.
+    """
+    call = call_of(request)
+    left_s = None if call.timeout_s is None else call.timeout_s + GRACE_S + STOPPING_S - call.elapsed_s
     running = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({running, leaving}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise timed_out(call, call.timeout_s or 0.0)
         return running.result() if running.done() else None
     finally:
-        for task in (running, leaving):
-            task.cancel()
-        await asyncio.gather(running, leaving, return_exceptions=True)
+        await end_all([running, leaving])
 
 
 async def _disconnected(request: Request) -> None:

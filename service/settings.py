@@ -1,26 +1,108 @@
-"""Every limit of the service in one place; each can be set as `POWERCUT_<NAME>` in the environment."""
+"""Every setting of the service in one place.
 
-from pydantic import Field
+Each field can be set as `POWERCUT_<NAME>` in the environment or as `--<name>` of `powercut serve`, which wins.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "POWERCUT_"
+DAY_S = 86_400.0
 
 
 class Settings(BaseSettings):
     """Frozen at start."""
 
-    model_config = SettingsConfigDict(env_prefix="POWERCUT_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    max_body_bytes: int = Field(default=4 << 20, ge=1024, description="largest request body, counted as it arrives")
-    max_prompts: int = Field(default=64, ge=1, description="most prompts in one request")
-    max_answers: int = Field(default=256, ge=1, description="most answers in one request: prompts times n")
-    memo_tree_bytes: int = Field(default=256 << 20, ge=0, description="rows remembered for one prompt of a request")
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address to bind")
+    port: int = Field(default=8000, ge=0, le=65_535, description="port to bind; 0 picks a free one")
+
+    keys: SecretStr | None = Field(
+        default=None, description="lines NAME:HASH of `powercut key`, separated by commas or line ends"
+    )
+    key_file: Path | None = Field(default=None, description="file with such lines")
+    allow_public_without_keys: bool = Field(
+        default=False, description="bind an address that others can reach though no key is set"
+    )
+    open_metrics: bool = Field(default=False, description="answer /metrics without a key though keys are set")
+    open_docs: bool = Field(
+        default=False, description="answer /docs, /redoc and /openapi.json without a key though keys are set"
+    )
+
+    max_body_bytes: int = Field(
+        default=4 << 20, ge=1024, le=1 << 32, description="largest request body, counted as it arrives"
+    )
+    body_timeout_s: float = Field(default=30.0, gt=0, le=DAY_S, description="seconds that a body may take to arrive")
+    max_prompt_chars: int = Field(
+        default=1 << 20, ge=1, le=1 << 32, description="longest prompt in characters, counted before it is tokenised"
+    )
+    max_prompts: int = Field(default=64, ge=1, le=1 << 16, description="most prompts in one request")
+    max_n: int = Field(default=128, ge=1, le=128, description="largest n of a request")
+    max_answers: int = Field(default=256, ge=1, le=1 << 16, description="most answers in one request: prompts times n")
+
+    max_chain_tokens: int = Field(
+        default=4 << 20,
+        ge=0,
+        le=1 << 40,
+        description="most tokens of proposals that a reply with power.include chain may list",
+    )
+
+    max_running_tokens: int = Field(
+        default=1 << 27, ge=1, le=1 << 48, description="tokens that all running requests together may draw at worst"
+    )
+    max_running_requests: int = Field(default=256, ge=1, le=1 << 20, description="requests that run at once")
+    max_running_requests_per_key: int = Field(
+        default=128, ge=1, le=1 << 20, description="requests of one key that run at once; more of them wait"
+    )
+    max_queued_tokens: int = Field(
+        default=1 << 28, ge=0, le=1 << 48, description="tokens that all waiting requests together may draw at worst"
+    )
+    max_queued_requests: int = Field(default=1024, ge=0, le=1 << 20, description="requests that wait")
+    max_queued_requests_per_key: int = Field(default=512, ge=0, le=1 << 20, description="requests of one key that wait")
+    batch_share: float = Field(
+        default=0.5, gt=0, le=1, description="share of max_running_tokens that rows of batch jobs may take"
+    )
+
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, le=DAY_S, description="seconds from a request's arrival to its end, waiting included"
+    )
+    memo_tree_bytes: int = Field(
+        default=256 << 20, ge=0, le=1 << 40, description="rows remembered for one prompt of a request"
+    )
     keepalive_s: float = Field(
-        default=5.0, gt=0, description="seconds between comments on a stream that has nothing to say"
+        default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
     )
-    analysis_workers: int = Field(default=2, ge=1, description="analyses that run at once for requests")
-    analysis_time_limit_s: float = Field(default=60, gt=0, description="seconds that an analysis gets in a request")
-    analysis_job_workers: int = Field(default=1, ge=1, description="analyses that run at once for rows of batches")
-    analysis_job_time_limit_s: float = Field(default=86400, gt=0, description="seconds that such a row gets")
+    analysis_workers: int = Field(default=2, ge=1, le=1 << 10, description="analyses that run at once for requests")
+    analysis_time_limit_s: float = Field(
+        default=60.0, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"
+    )
+    analysis_job_workers: int = Field(
+        default=1, ge=1, le=1 << 10, description="analyses that run at once for rows of batch jobs"
+    )
+    analysis_job_time_limit_s: float = Field(
+        default=DAY_S, gt=0, le=30 * DAY_S, description="seconds that an analysis gets in a row of a batch job"
+    )
     analysis_memory_bytes: int = Field(
-        default=4 << 30, ge=1 << 29, description="most address space of one analysis's process"
+        default=4 << 30, ge=1 << 29, le=1 << 48, description="most address space of one analysis's process"
     )
-    drain_s: int = Field(default=30, ge=0, description="seconds that running requests get after SIGTERM")
+    drain_s: float = Field(
+        default=30.0, ge=0, le=DAY_S, description="seconds that running requests get to finish after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log lines that are written"
+    )
+
+
+def settings_from(given: Mapping[str, Any]) -> Settings:
+    """The settings of the environment, with what is given in their place. Raises pydantic's `ValidationError`."""
+    return Settings(**given)
+
+
+def revealed(secret: SecretStr | None) -> str | None:
+    """A secret setting's text."""
+    return None if secret is None else secret.get_secret_value()

@@ -26,6 +26,7 @@ from sampler.engine import (
 )
 from sampler.errors import ModelNotFound
 from sampler.row import Floats, Row, draw, log_sum_exp, nucleus_size, row_of_top, sort_logits, statistics
+from sampler.tokenizer import Message, TokenizerInfo
 from sampler.trace import End, Segment, Token
 
 CONTEXT = 1 << 20
@@ -42,13 +43,28 @@ class TabularTokenizer:
         self._bytes = [b"" if i in eos_ids else text.encode() for i, text in enumerate(vocab)]
         self._vocab = list(vocab)
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def about(self) -> TokenizerInfo:
+        """A table has no control tokens but its ends, and no template to show."""
+        ends = {text: i for i, text in enumerate(self._vocab) if not self._bytes[i] and text}
+        return TokenizerInfo(eos_token=next(iter(ends), None), longest_token_bytes=1, control_tokens=ends)
+
+    def encode(self, text: str, *, start: bool = True) -> list[int]:
         """One id for each UTF-8 byte: any prompt is accepted."""
         return [byte % len(self._vocab) for byte in text.encode()]
+
+    def encode_chat(self, messages: Sequence[Message], *, open_reply: bool = True) -> list[int]:
+        """The conversation written line by line: the prompt plays no part, so any template will do."""
+        lines = [f"{message.role}: {message.content}" for message in messages]
+        return self.encode("\n".join([*lines, "assistant:"] if open_reply else lines))
 
     def response_bytes(self, ids: Sequence[int]) -> bytes:
         """The vocabulary strings joined."""
         return b"".join(self._bytes[token] for token in ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The vocabulary strings joined, ends included."""
+        return "".join(self._vocab[token] for token in ids)
 
     def token_text(self, token: int) -> str:
         """The vocabulary string."""

@@ -11,14 +11,8 @@ from typing import Any
 from sampler.answer import Answer
 from sampler.cuts import CUTS
 from sampler.errors import InvalidParams
-from sampler.methods.best_of_n import best_of_n
+from sampler.methods import best_of_n, low_temperature, multiple_try, power_mh, smc, standard, tmc
 from sampler.methods.job import Job
-from sampler.methods.low_temperature import low_temperature
-from sampler.methods.multiple_try import multiple_try
-from sampler.methods.power_mh import power_mh
-from sampler.methods.smc import smc
-from sampler.methods.standard import standard
-from sampler.methods.tmc import tmc
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +23,8 @@ class Method:
     """
 
     run: Callable[[Job], Coroutine[Any, Any, Answer]]
+    worst_case_tokens: Callable[[Any], int]
+    """Tokens that one answer draws at most, of its parameters; what it costs to let a request in."""
     fields: frozenset[str]
     target: str
 
@@ -39,19 +35,32 @@ class Method:
 
 PLAIN = frozenset({"temperature", "top_p", "top_k"})
 DRAWS = frozenset({"alpha", "top_k", "memo_tree", "deadline_s", "max_generated_tokens"})
-CHAIN = DRAWS | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
+TOLD = DRAWS | {"stream_events"}
+CHAIN = TOLD | {"blocks", "steps_per_block", "mode", "early_rejection", "prefetch", "include", "stop_when_frozen"}
 
-PARTICLES = DRAWS | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
-CANDIDATES = DRAWS | {"blocks", "candidates", "rollouts", "rollout_tokens"}
+PARTICLES = TOLD | {"blocks", "particles", "ess_threshold", "ramp_tokens"}
+CANDIDATES = TOLD | {"blocks", "candidates", "rollouts", "rollout_tokens"}
 
 METHODS: dict[str, Method] = {
-    **{f"{cut}_cut": Method(partial(power_mh, cut=cut), CHAIN | law.fields, "p^α") for cut, law in CUTS.items()},
-    "multiple_try": Method(multiple_try, CHAIN - {"mode"} | {"cut_power", "tries"}, "p^α"),
-    "standard": Method(standard, PLAIN, "p at a temperature, token by token"),
-    "low_temperature": Method(low_temperature, DRAWS, "q: p at temperature 1/α, token by token"),
-    "best_of_n": Method(best_of_n, DRAWS | {"samples"}, "the best of n draws from q"),
-    "smc": Method(smc, PARTICLES, "p^α in the limit of many particles"),
-    "tmc": Method(tmc, CANDIDATES, "p^α in the limit of many candidates"),
+    **{
+        f"{cut}_cut": Method(partial(power_mh.power_mh, cut=cut), power_mh.worst_case_tokens, CHAIN | law.fields, "p^α")
+        for cut, law in CUTS.items()
+    },
+    "multiple_try": Method(
+        multiple_try.multiple_try, multiple_try.worst_case_tokens, CHAIN - {"mode"} | {"cut_power", "tries"}, "p^α"
+    ),
+    "standard": Method(standard.standard, standard.worst_case_tokens, PLAIN, "p at a temperature, token by token"),
+    "low_temperature": Method(
+        low_temperature.low_temperature,
+        low_temperature.worst_case_tokens,
+        DRAWS,
+        "q: p at temperature 1/α, token by token",
+    ),
+    "best_of_n": Method(
+        best_of_n.best_of_n, best_of_n.worst_case_tokens, TOLD | {"samples"}, "the best of n draws from q"
+    ),
+    "smc": Method(smc.smc, smc.worst_case_tokens, PARTICLES, "p^α in the limit of many particles"),
+    "tmc": Method(tmc.tmc, tmc.worst_case_tokens, CANDIDATES, "p^α in the limit of many candidates"),
 }
 
 POWER_METHODS: tuple[str, ...] = tuple(name for name in METHODS if name != "standard")

@@ -9,7 +9,7 @@ import numpy as np
 from sampler.answer import Answer, EndedBy
 from sampler.methods.job import Job
 from sampler.methods.parallel import ParallelDraws, Stopped
-from sampler.params import LIMITS
+from sampler.params import LIMITS, PowerParams
 from sampler.rng import EXTEND, Kind
 from sampler.trace import Trace
 
@@ -17,6 +17,13 @@ SAMPLES = 8
 """Without `samples` and without a budget."""
 CAP = int(LIMITS["samples"][1])
 """Samples at most, whatever the budget: short answers or free tokens could make it endless."""
+
+
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of all draws. Matched to a budget, the draw that crosses it is kept whole."""
+    if params.samples is None and params.max_generated_tokens is not None:
+        return min(CAP * params.max_tokens, params.max_generated_tokens + params.max_tokens - 1)
+    return params.within_budget((params.samples or SAMPLES) * params.max_tokens)
 
 
 async def best_of_n(job: Job) -> Answer:

@@ -1,6 +1,6 @@
 """What a method is asked to do: one answer to one prompt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sampler.engine import Engine, Priority
@@ -21,6 +21,9 @@ class Job:
     chain: int = 0
     logprobs: int | None = None
     emit: Callable[[Event], None] | None = None
+    on_tokens: Callable[[Sequence[int]], None] | None = None
+    """Told of ids that will not change any more, as they are drawn, perhaps from the engine's own thread: by plain
+    sampling only, since a chain may change any token until its end."""
     affinity: str = ""
     priority: Priority = Priority.INTERACTIVE
     tree: MemoTree | None = None

@@ -3,7 +3,13 @@
 from sampler.answer import Answer
 from sampler.methods.job import Job
 from sampler.methods.parallel import ParallelDraws, Stopped
+from sampler.params import PowerParams
 from sampler.rng import EXTEND, Kind
+
+
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of one draw."""
+    return params.within_budget(params.max_tokens)
 
 
 async def low_temperature(job: Job) -> Answer:

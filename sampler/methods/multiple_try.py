@@ -28,12 +28,18 @@ from sampler.events import Event
 from sampler.methods.job import Job
 from sampler.methods.parallel import together
 from sampler.methods.power_mh import run_chain
+from sampler.params import PowerParams
 from sampler.power import Bound, start_bound
 from sampler.rng import Kind
 from sampler.watch import Lost
 
 CURRENT = 0
 """The runner that is the current trace; the tries are 1 to K. Numbers are part of the draw keys."""
+
+
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of a chain whose every step draws all of its tries from the first token on."""
+    return params.within_budget(params.max_tokens + params.steps_per_block * params.tries * sum(params.horizons))
 
 
 async def multiple_try(job: Job) -> Answer:

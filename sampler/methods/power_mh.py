@@ -11,6 +11,14 @@ from sampler.params import PowerParams
 from sampler.tree import MemoTree
 
 
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of a chain in either mode: in mode paper, too, no trace or proposal is longer than its stage's horizon.
+
+    Tokens drawn ahead and dropped are not counted: they come out of rows that nobody else wants, and go first.
+    """
+    return params.within_budget(params.worst_case_tokens)
+
+
 async def power_mh(job: Job, *, cut: str) -> Answer:
     """The last trace of a chain with cut law `cut`: in exact mode, a draw from p^α in the limit of many steps."""
     mode = getattr(job.params, "mode", "exact")

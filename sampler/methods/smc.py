@@ -51,6 +51,11 @@ class Particles:
         return 1.0 / float((self.weights**2).sum())
 
 
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of all particles, none of which ends early."""
+    return params.within_budget(params.particles * params.max_tokens)
+
+
 async def smc(job: Job) -> Answer:
     """One particle of one system. A stopped one answers from the horizon it had reached."""
     drawing = ParallelDraws("smc", job)

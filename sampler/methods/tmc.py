@@ -21,9 +21,17 @@ import numpy as np
 from sampler.answer import Answer, EndedBy
 from sampler.methods.job import Job
 from sampler.methods.parallel import ParallelDraws, Stopped, pick
+from sampler.params import PowerParams
 from sampler.rng import EXTEND, Kind
 from sampler.row import Floats, log_sum_exp
 from sampler.trace import Trace
+
+
+def worst_case_tokens(params: PowerParams) -> int:
+    """Tokens of all candidates and all their rollouts, none of which ends early."""
+    blocks = params.max_tokens * params.candidates
+    rolled = sum(reach(params, horizon) - horizon for horizon in params.horizons)
+    return params.within_budget(blocks + params.candidates * params.rollouts * rolled)
 
 
 async def tmc(job: Job) -> Answer:
@@ -58,7 +66,7 @@ async def next_block(drawing: ParallelDraws, trace: Trace, stage: int) -> Trace:
 async def roll_out(drawing: ParallelDraws, candidates: list[Trace], stage: int) -> Floats:
     """log p^α / q of each candidate's rollouts, shape [candidates, rollouts]; 0 where there is no future."""
     params, draws = drawing.params, drawing.job.draws
-    end, count = reach(drawing, stage), params.rollouts
+    end, count = reach(params, params.horizons[stage]), params.rollouts
     starts = [candidate for candidate in candidates for _ in range(count)]
     keys = [draws.key(Kind.TOKEN, stage, i // count, i % count) for i in range(len(starts))]
     rolled = await drawing.extend(starts, end, keys)
@@ -66,17 +74,16 @@ async def roll_out(drawing: ParallelDraws, candidates: list[Trace], stage: int) 
     return np.array(weights).reshape(len(candidates), count)
 
 
-def reach(drawing: ParallelDraws, stage: int) -> int:
-    """Where a stage's rollouts end."""
-    params = drawing.params
+def reach(params: PowerParams, horizon: int) -> int:
+    """Where the rollouts of the stage with this horizon end."""
     longest = params.max_tokens if params.rollout_tokens is None else params.rollout_tokens
-    return min(params.max_tokens, params.horizons[stage] + longest)
+    return min(params.max_tokens, horizon + longest)
 
 
 async def reserve(drawing: ParallelDraws, trace: Trace, stage: int) -> None:
     """Stop before a stage that may not fit into the token budget; before the first, spend it on one draw from q."""
     params, horizon = drawing.params, drawing.params.horizons[stage]
-    rolled = params.rollouts * (reach(drawing, stage) - horizon)
+    rolled = params.rollouts * (reach(params, horizon) - horizon)
     if drawing.remaining is None or params.candidates * (horizon - len(trace) + rolled) <= drawing.remaining:
         return
     if not len(trace):

@@ -4,7 +4,9 @@ from typing import Any
 
 from service.analysis.associative_memory import ASSOCIATIVE_MEMORY
 from service.analysis.frame import Analysis
+from service.analysis.memorisation_convergence import MEMORISATION_CONVERGENCE
 from service.analysis.optimizer_convergence import OPTIMIZER_CONVERGENCE, TORCH_MUON
+from service.analysis.panel_treatment_effects import PANEL_TREATMENT_EFFECTS
 from service.analysis.positive_query_learning import CERTIFICATE, LEARNABILITY, POSITIVE_QUERY_LEARNING
 from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUNDS
 
@@ -19,6 +21,8 @@ ANALYSES: dict[str, Analysis[Any, Any]] = {
         ASSOCIATIVE_MEMORY,
         BENCHMARK_BOUNDS,
         PAC_BAYES_BOUNDS,
+        PANEL_TREATMENT_EFFECTS,
+        MEMORISATION_CONVERGENCE,
     )
 }
 """Every route under `/v1/analysis/`, by its name."""

@@ -69,7 +69,8 @@ class Analyst:
         progress: Progress | None = None,
     ) -> Outcome:
         """The outcome of a valid request. Cancelling this kills the process. Raises as `analyse`."""
-        task = Task(analysis, request.model_dump_json().encode(), choose_seed(analysis, request), picture)
+        body = request.model_dump_json(exclude_unset=True).encode()  # what was not said stays unsaid
+        task = Task(analysis, body, choose_seed(analysis, request), picture)
         if job:
             async with self._job_slots:
                 return await self._run(task, self.settings.analysis_job_time_limit_s, progress)

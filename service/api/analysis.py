@@ -5,48 +5,25 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from fastapi.openapi.models import Example
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
-from service import errors
 from service.analysis import ANALYSES
 from service.analysis.analyst import PREFIX, Analyst, Busy
 from service.analysis.frame import Analysis
+from service.api.replies import ErrorReply
+from service.auth import keyed_router
+from service.errors import ApiError
 from service.runner import until_disconnect
 
 RETRY_AFTER_S = 1
 PNG = "image/png"
 
 
-class ErrorDetail(BaseModel):
-    """OpenAI's error."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorReply(BaseModel):
-    """OpenAI's error object."""
-
-    error: ErrorDetail
-
-
-STATUSES = {
-    400: "The body is not JSON.",
-    404: "There is no such analysis.",
-    409: "The request's parts contradict one another.",
-    413: "The body is too large.",
-    422: "A field is out of its bounds, or the request cannot be answered; `param` names the field.",
-    429: "As many analyses run as may.",
-    500: "The computation failed.",
-    503: "The process that computed died, or needed more memory than it may use.",
-    504: "The time limit was reached.",
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorReply, "description": "The request's parts contradict one another"}
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply, "description": text} for status, text in STATUSES.items()
-}
+"""What an analysis may answer beside the errors that every route has."""
 
 
 class PaperInfo(BaseModel):
@@ -116,8 +93,9 @@ def _handler(analysis: Analysis[Any, Any]) -> Callable[..., Awaitable[Response]]
             outcome = await until_disconnect(request, analyst.run(analysis, body, picture=picture))
         except Busy:
             message = f"{analyst.settings.analysis_workers} analyses run already; try again"
-            content = errors.body(message, "rate_limit_error", None, "analysis_busy")
-            return JSONResponse(content, 429, headers={"Retry-After": str(RETRY_AFTER_S)})
+            raise ApiError(
+                429, message, code="analysis_busy", kind="rate_limit_error", retry_after_s=RETRY_AFTER_S
+            ) from None
         if outcome is None:
             return Response(status_code=499)  # nobody reads it
         if outcome.picture is not None:
@@ -131,7 +109,7 @@ def _handler(analysis: Analysis[Any, Any]) -> Callable[..., Awaitable[Response]]
 
 def make_router(analyses: Mapping[str, Analysis[Any, Any]]) -> APIRouter:
     """The list, and a route for each line of the registry."""
-    router = APIRouter(tags=["analysis"])
+    router = keyed_router()
 
     @router.get(PREFIX.rstrip("/"))
     async def list_analyses() -> AnalysisList:
@@ -145,7 +123,7 @@ def make_router(analyses: Mapping[str, Analysis[Any, Any]]) -> APIRouter:
             _handler(analysis),
             methods=["POST"],
             response_model=None,
-            responses={200: content, **ERRORS},
+            responses={200: content, **CONFLICT},
             summary=analysis.summary,
             description=f"{analysis.paper.title} (arXiv {analysis.paper.arxiv}).",
             operation_id="analyse_" + analysis.name.replace("-", "_").replace("/", "_"),

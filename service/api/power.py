@@ -24,7 +24,7 @@ def limits(name: str) -> Any:
 class PowerOptions(RequestModel):
     """Power sampling as asked for: draws from p(x)^α instead of p(x). Every field is optional."""
 
-    method: str | None = Field(default=None, description=f"one of {', '.join(POWER_METHODS)}", max_length=64)
+    method: str | None = Field(default=None, max_length=64, json_schema_extra={"enum": [*POWER_METHODS, None]})
     alpha: Annotated[float | None, Field(ge=ALPHA_MIN, le=LIMITS["alpha"][1], allow_inf_nan=False)] = None
     cut_power: Annotated[float, Field(ge=LIMITS["cut_power"][0], le=LIMITS["cut_power"][1], allow_inf_nan=False)] = 4.0
     blocks: Annotated[int, Field(ge=LIMITS["blocks"][0], le=LIMITS["blocks"][1])] = 16
@@ -47,6 +47,7 @@ class PowerOptions(RequestModel):
     stop_when_frozen: Annotated[int | None, limits("stop_when_frozen")] = None
     effort: Effort | None = None
     include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8)
+    stream_events: bool = False
 
 
 def split_model(name: str, served: str) -> str | None:

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from service.errors import describe
 
 
-async def sse(chunks: AsyncIterator[Any], keepalive_s: float) -> AsyncIterator[str]:
+async def sse(chunks: AsyncGenerator[Any, None], keepalive_s: float) -> AsyncGenerator[str, None]:
     """Encode chunks as they come. Ends with `[DONE]`, or with an error object that OpenAI's clients raise."""
     pending: asyncio.Task[Any] | None = None
     try:
@@ -28,3 +28,4 @@ async def sse(chunks: AsyncIterator[Any], keepalive_s: float) -> AsyncIterator[s
         if pending is not None:
             pending.cancel()
             await asyncio.wait({pending})
+        await chunks.aclose()

@@ -16,6 +16,9 @@ from tests.analysis.probes import PROBES
 from tests.service.serving import serving_app
 from tests.service.tables import letters_table
 
+PATIENCE_S = 250.0
+"""Starting a process takes half a minute where the machine is busy."""
+
 
 @contextmanager
 def probe_service(**settings: Any) -> Iterator[str]:
@@ -37,12 +40,13 @@ def start_probes() -> Callable[..., AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def analysis_url() -> Iterator[str]:
     """A service with the real analyses."""
-    with serving_app(create_app(from_table(letters_table(), "letters"))) as url:
+    limits = Settings(analysis_time_limit_s=PATIENCE_S)
+    with serving_app(create_app(from_table(letters_table(), "letters"), limits)) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def http(analysis_url: str) -> Iterator[httpx.Client]:
     """A client of it."""
-    with httpx.Client(base_url=analysis_url, timeout=60) as client:
+    with httpx.Client(base_url=analysis_url, timeout=PATIENCE_S) as client:
         yield client

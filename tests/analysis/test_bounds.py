@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.optimize import minimize_scalar
+from scipy.optimize import fminbound
 
 from service.analysis.small_data_bounds.pac_bayes import (
     best_beta,
@@ -59,8 +59,8 @@ def mean_catoni(atoms: Sequence[tuple[float, float]], beta: float) -> float:
 def best_mean_catoni(atoms: Sequence[tuple[float, float]]) -> tuple[float, float]:
     betas = np.geomspace(0.05, 20, 400)
     start = betas[np.argmin([mean_catoni(atoms, beta) for beta in betas])]
-    found = minimize_scalar(lambda beta: mean_catoni(atoms, beta), bounds=(start / 1.1, start * 1.1), method="bounded")
-    return float(found.fun), float(found.x)
+    best = float(np.asarray(fminbound(lambda beta: mean_catoni(atoms, beta), start / 1.1, start * 1.1, xtol=1e-7)))
+    return mean_catoni(atoms, best), best
 
 
 @pytest.mark.parametrize("n", XI)
@@ -126,7 +126,7 @@ def legendre(q: float, p: float) -> float:
     def negative(beta: float) -> float:
         return math.log1p(p * math.expm1(-beta)) + beta * q
 
-    return -negative(float(minimize_scalar(negative, bounds=(1e-9, 60), method="bounded").x))
+    return -negative(float(np.asarray(fminbound(negative, 1e-9, 60, xtol=1e-8))))
 
 
 def test_catonis_moment_is_one_and_its_supremum_is_kl() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from service.analysis import ANALYSES
 from service.api.analysis import wants_picture
+from tests.analysis.conftest import PATIENCE_S
 from tests.analysis.test_pool import is_running
 from tests.service.checks import assert_error
 from tests.service.serving import wait_until
@@ -81,7 +82,7 @@ def test_too_large_a_body_is_refused_as_it_arrives(start_probes: Start) -> None:
 
 
 def test_refusals_failures_and_deaths_each_have_their_status(start_probes: Start) -> None:
-    with start_probes() as url, httpx.Client(base_url=url, timeout=60) as http:
+    with start_probes() as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as http:
         for action, status, code in (
             ("refuse", 422, "invalid_value"),
             ("conflict", 409, "inconsistent_oracle"),
@@ -106,7 +107,7 @@ def test_a_not_a_number_in_a_body_is_refused(start_probes: Start) -> None:
 
 def test_the_time_limit_is_a_504(start_probes: Start) -> None:
     with start_probes(analysis_time_limit_s=1.5) as url:
-        reply = httpx.post(f"{url}/v1/analysis/probe", json={"action": "hang"}, timeout=60)
+        reply = httpx.post(f"{url}/v1/analysis/probe", json={"action": "hang"}, timeout=PATIENCE_S)
         error = assert_error(reply, 504)
         assert error["code"] == "analysis_timeout"
         assert "1.5 s" in error["message"]
@@ -120,7 +121,7 @@ def hanging(url: str, pid_file: Path) -> Iterator[None]:
     head = f"POST /v1/analysis/probe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as raw:
         raw.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + content)
-        wait_until(pid_file.exists, "the work to begin")
+        wait_until(pid_file.exists, "the work to begin", PATIENCE_S)
         yield
 
 
@@ -130,13 +131,13 @@ def test_a_client_that_leaves_kills_the_process_and_frees_its_place(start_probes
         with hanging(url, pid_file):
             pass
         wait_until(lambda: not is_running(int(pid_file.read_text())), "the process to end")
-        reply = httpx.post(f"{url}/v1/analysis/probe", json={}, timeout=60)
+        reply = httpx.post(f"{url}/v1/analysis/probe", json={}, timeout=PATIENCE_S)
         assert reply.status_code == 200
 
 
 def test_one_more_than_may_run_hears_429_and_health_answers(start_probes: Start, tmp_path: Path) -> None:
     with start_probes(analysis_workers=1) as url, hanging(url, tmp_path / "pid"):
-        reply = httpx.post(f"{url}/v1/analysis/probe", json={}, timeout=60)
+        reply = httpx.post(f"{url}/v1/analysis/probe", json={}, timeout=PATIENCE_S)
         error = assert_error(reply, 429)
         assert (error["type"], error["code"]) == ("rate_limit_error", "analysis_busy")
         assert int(reply.headers["retry-after"]) >= 1

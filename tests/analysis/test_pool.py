@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from service.analysis.analyst import Analyst, Busy
 from service.errors import ApiError
 from service.settings import Settings
+from tests.analysis.conftest import PATIENCE_S
 from tests.service.serving import wait_until
 
 REGISTRY = "tests.analysis.probes:PROBES"
@@ -166,9 +169,6 @@ async def test_closing_ends_what_runs(tmp_path: Path) -> None:
 
 
 def test_a_parent_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     pid_file = tmp_path / "pid"
     program = f"""
 import asyncio
@@ -179,7 +179,7 @@ asyncio.run(Analyst(Settings(), {REGISTRY!r}).analyse("probe", body))
 """
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
         try:
-            wait_until(pid_file.exists, "the work to begin")
+            wait_until(pid_file.exists, "the work to begin", PATIENCE_S)
         finally:
             parent.kill()
     wait_until(lambda: not is_running(int(pid_file.read_text())), "the process to end")

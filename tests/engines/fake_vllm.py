@@ -65,6 +65,8 @@ class FakeVLLM:
     left_early: int = 0
     unauthorized: int = 0
     healthy: bool = True
+    template: str | None = "{role}:{content};"
+    turns: int = 8
     url: str = ""
 
     def row(self, ids: list[int], top_k: int, alpha: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,8 +187,20 @@ class FakeVLLM:
     async def tokenize(self, request: Request) -> Response:
         """`POST /tokenize`: bytes stand for ids, after a start token 0."""
         body = await request.json()
+        if "messages" in body:
+            return self.denied(request) or self.chat(body)
         start = [0] if body["add_special_tokens"] else []
         return self.denied(request) or JSONResponse({"tokens": start + self.table.tokenizer.encode(body["prompt"])})
+
+    def chat(self, body: dict[str, Any]) -> Response:
+        """Messages in a template of the server's own, which may have none or refuse them."""
+        if self.template is None:
+            return error(400, "default chat template is no longer allowed, so you must provide a chat template")
+        if len(body["messages"]) > self.turns:
+            return error(400, f"at most {self.turns} turns")
+        text = "".join(self.template.format(**message) for message in body["messages"])
+        reply = "A:" if body["add_generation_prompt"] else ""
+        return JSONResponse({"tokens": self.table.tokenizer.encode(text + reply)})
 
     async def detokenize(self, request: Request) -> Response:
         """`POST /detokenize`: the table's strings joined; ids beyond it are refused."""

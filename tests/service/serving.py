@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from sampler.engine import Engine
 from service.app import create_app
@@ -25,11 +26,12 @@ PATIENCE_S = 30.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + patience_s
+    """Poll until the condition holds, ever less often: asking may cost what is waited for."""
+    deadline, pause_s = time.monotonic() + patience_s, 0.005
     while not condition():
         assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(0.2, pause_s * 1.5)
 
 
 def free_port() -> int:
@@ -47,14 +49,23 @@ def is_ready(url: str) -> bool:
         return False
 
 
+def metric(url: str, name: str, **labels: str) -> float:
+    """A metric of a running server, summed over the labels that are not given."""
+    text = httpx.get(f"{url}/metrics", timeout=30, verify=False).text  # loading certificates takes longer than the rest
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
+    return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+
 def command(*arguments: str) -> list[str]:
     """The `powercut` command line in this environment."""
     return [sys.executable, "-m", "service", *arguments]
 
 
 @contextmanager
-def serving_command(options: Sequence[str], log: Path, patience_s: float = PATIENCE_S) -> Iterator[str]:
-    """`powercut serve` as a process, from ready to a clean end by SIGTERM."""
+def command_server(
+    options: Sequence[str], log: Path, patience_s: float = PATIENCE_S
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`powercut serve` as a process, once it is ready; killed at the end if it still runs."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
@@ -68,12 +79,21 @@ def serving_command(options: Sequence[str], log: Path, patience_s: float = PATIE
         try:
             wait_until(lambda: process.poll() is not None or is_ready(url), "the server to get ready", patience_s)
             assert process.poll() is None, log.read_text()
-            yield url
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_S) == 0, log.read_text()[-2000:]
+            yield process, url
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def serving_command(
+    options: Sequence[str], log: Path, patience_s: float = PATIENCE_S, exit_code: int = 0
+) -> Iterator[str]:
+    """`powercut serve` as a process, from ready to an end by SIGTERM: a clean one, unless told otherwise."""
+    with command_server(options, log, patience_s) as (process, url):
+        yield url
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == exit_code, log.read_text()[-2000:]
 
 
 @contextmanager

@@ -76,7 +76,7 @@ PROMPTS = [
 
 COUNTS = [
     *count("n", 1, 128),
-    *count("max_tokens", 1, CONTEXT),
+    *count("max_tokens", 0, CONTEXT),
     *count("logprobs", 0, 20),
     *count("power.blocks", 1, 256),
     *count("power.steps_per_block", 0, 1000),
@@ -96,7 +96,7 @@ NUMBERS = [
     *(field("temperature", value, "0") for value in (-1, -1e-9)),
     *(field("temperature", value, "2") for value in (2.1, 1e9)),
     *(field("temperature", value, "number") for value in ("1", True)),
-    *(field("top_p", value, "greater than 0") for value in (0, -1)),
+    *(field("top_p", value, "greater than or equal to 0.000001") for value in (0, -1, 1e-300)),
     field("top_p", 1.1, "less than or equal to 1"),
     *(field("seed", value, "9223372036854775808") for value in (2**63, 2**64, -(2**63) - 1)),
     *(field("seed", value, "integer") for value in (1.5, "1", True)),
@@ -151,8 +151,6 @@ UNKNOWN = [
     field(name, value, "not permitted", code="unknown_field")
     for name, value in [
         ("chat_template_kwargs", {}),
-        ("best_of", 2**31),
-        ("logit_bias", {"0": 1}),
         ("guided_regex", "(a+)+$"),
         ("prompt_embeds", "AAAA"),
         ("image_url", "http://127.0.0.1/"),

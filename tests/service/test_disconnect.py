@@ -1,20 +1,23 @@
 """A client that leaves frees the engine, whatever its request was waiting for."""
 
+import asyncio
 import json
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import openai
 import pytest
 
 from service.settings import Settings
 from tests.service.checks import GOOD, assert_still_answers
-from tests.service.faulty import FaultyEngine
-from tests.service.serving import serving, serving_command, wait_until
-from tests.service.tables import letters_table
+from tests.service.faulty import FaultyEngine, ThreadEngine
+from tests.service.serving import metric, serving, serving_command, wait_until
+from tests.service.tables import endless_table, letters_table
 
 FREED_WITHIN_S = 3.0
 HANGS_S = 600.0
@@ -82,6 +85,58 @@ def test_a_client_that_leaves_after_the_first_answer_of_a_stream_stops_the_other
         assert_freed(engine, url)
 
 
+@pytest.mark.parametrize("route", ["text", "chat"])
+def test_the_official_client_that_closes_a_stream_frees_the_engine(route: str) -> None:
+    engine = ThreadEngine(endless_table(), token_s=0.02)
+    messages: Any = [{"role": "user", "content": "a"}]
+    with serving(engine) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        options: Any = {"model": "letters", "max_tokens": 100_000, "n": 2, "stream": True}
+        create = client.chat.completions.create if route == "chat" else client.completions.create
+        options |= {"messages": messages} if route == "chat" else {"prompt": "a"}
+        with create(**options) as stream:
+            while not any(text_of(choice) for choice in next(stream).choices):
+                pass
+            assert engine.in_flight == 2, "text has come, and the answers go on"
+        assert_freed(engine, url)
+
+
+def text_of(choice: Any) -> str:
+    """What a chunk's choice brings."""
+    return choice.text if hasattr(choice, "text") else choice.delta.content or ""
+
+
+@pytest.mark.parametrize("power", [None, GOOD["power"]], ids=["plain", "power"])
+def test_the_official_client_that_gives_up_waiting_frees_the_engine(power: dict[str, Any] | None) -> None:
+    engine = FaultyEngine(letters_table(), delay_s=HANGS_S)
+    with (
+        serving(engine) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=0.5) as client,
+    ):
+        with pytest.raises(openai.APITimeoutError):
+            client.completions.create(model="letters", prompt="a", n=3, extra_body={"power": power})
+        assert_freed(engine, url)
+
+
+def test_a_client_that_leaves_while_its_prompt_is_scored_frees_the_engine() -> None:
+    engine = HangingScores(letters_table())
+    with serving(engine) as url:
+        with send(url, GOOD | {"echo": True, "logprobs": 1, "power": None}):
+            wait_until(lambda: engine.in_flight == 1, "the prompt to be scored")
+        assert_freed(engine, url)
+
+
+class HangingScores(FaultyEngine):
+    """An engine whose scores never come."""
+
+    async def score(self, ids: Sequence[int], start: int, head: int = 0) -> Any:
+        """Wait for ever."""
+        self.in_flight += 1
+        try:
+            await asyncio.sleep(HANGS_S)
+        finally:
+            self.in_flight -= 1
+
+
 def test_a_client_that_shuts_its_sending_side_only_does_not_harm_the_server() -> None:
     engine = FaultyEngine(letters_table(), delay_s=0.05)
     with serving(engine) as url:
@@ -120,7 +175,8 @@ def test_a_process_told_to_stop_ends_in_time_though_a_chain_still_runs(table_fil
     endless = GOOD | {"n": 128, "power": {"alpha": 1, "blocks": 4, "steps_per_block": 1000}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POWERCUT_DRAIN_S", "0")
-        with serving_command(options, log) as url, send(url, endless) as raw:
+        with serving_command(options, log, exit_code=1) as url, send(url, endless) as raw:
+            wait_until(lambda: metric(url, "vllm:num_requests_running") == 1, "the request to run")
             kept = raw.dup()
     with kept:
-        assert b"200 OK" not in kept.recv(1 << 16)
+        assert b" 503 " in kept.recv(1 << 16)

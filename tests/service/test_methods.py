@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "tmc": {"blocks": 2, "candidates": 3, "rollouts": 2, "rollout_tokens": 2},
 }
 VALUES: dict[str, Any] = {
+    "stream_events": True,
     "mode": "exact",
     "include": [],
     "early_rejection": True,

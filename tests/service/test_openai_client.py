@@ -101,7 +101,8 @@ def test_a_stream_carries_what_the_plain_reply_carries(client: openai.OpenAI, ex
         chunks = list(stream)
 
     streamed = {choice.index: choice for chunk in chunks for choice in chunk.choices}
-    assert [streamed[i].text for i in range(4)] == texts(whole)
+    pieces = [[c.text for chunk in chunks for c in chunk.choices if c.index == i] for i in range(4)]
+    assert ["".join(each) for each in pieces] == texts(whole)
     assert [streamed[i].finish_reason for i in range(4)] == [choice.finish_reason for choice in whole.choices]
     assert [streamed[i].model_extra for i in range(4)] == [choice.model_extra for choice in whole.choices]
     assert len({chunk.id for chunk in chunks}) == 1

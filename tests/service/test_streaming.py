@@ -11,9 +11,9 @@ import pytest
 from sampler.errors import EngineDead, EngineError
 from service.settings import Settings
 from tests.service.checks import GOOD, assert_still_answers
-from tests.service.faulty import FaultyEngine
+from tests.service.faulty import FaultyEngine, ThreadEngine
 from tests.service.serving import serving
-from tests.service.tables import letters_table
+from tests.service.tables import endless_table, letters_table
 
 STREAM = GOOD | {"stream": True}
 
@@ -55,7 +55,7 @@ def test_a_stream_that_waits_sends_comments() -> None:
 
     assert received[0].startswith(":")
     assert received[-1] == "data: [DONE]"
-    assert len([line for line in received if line.startswith("data: ")]) == 2
+    assert len([line for line in received if line.startswith("data: ")]) > 1
 
 
 def test_openai_reads_over_the_comments() -> None:
@@ -65,7 +65,7 @@ def test_openai_reads_over_the_comments() -> None:
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
         client.completions.create(model="letters", prompt="a", max_tokens=2, stream=True) as stream,
     ):
-        assert len(list(stream)) == 1
+        assert [chunk.choices[0].finish_reason for chunk in stream][-1] in {"stop", "length"}
 
 
 @pytest.mark.parametrize("failure", [EngineError("the model failed"), EngineDead("gone"), RuntimeError("secret")])
@@ -88,3 +88,38 @@ def test_a_stream_whose_engine_fails_ends_with_an_error_that_openai_raises(failu
         assert json.loads(last.removeprefix("data: ")).keys() == {"error"}
         engine.fail = lambda call: None
         assert_still_answers(http)
+
+
+@pytest.mark.parametrize("stop", [None, "yz", ["zzz", "yx"]], ids=str)
+def test_plain_text_comes_as_it_is_drawn_and_nothing_is_taken_back(stop: Any) -> None:
+    engine = ThreadEngine(endless_table(), token_s=0.01)
+    request = {"model": "letters", "prompt": "a", "max_tokens": 24, "seed": 3, "n": 2, "stop": stop}
+    with serving(engine) as url, httpx.Client(base_url=url, timeout=30) as http:
+        whole = http.post("/v1/completions", json=request).json()["choices"]
+        *chunks, _ = lines(http, request | {"stream": True})
+    choices = [json.loads(chunk.removeprefix("data: "))["choices"][0] for chunk in chunks]
+    for i in range(2):
+        mine = [choice for choice in choices if choice["index"] == i]
+        assert "".join(choice["text"] for choice in mine) == whole[i]["text"]
+        assert [choice["finish_reason"] for choice in mine[:-1]] == [None] * (len(mine) - 1)
+        assert mine[-1]["finish_reason"] == whole[i]["finish_reason"]
+    assert len(choices) > 3, "in pieces"
+
+
+def test_the_first_text_comes_while_the_rest_is_drawn() -> None:
+    engine = ThreadEngine(endless_table(), token_s=0.05)
+    request = STREAM | {"power": None, "max_tokens": 40}
+    with serving(engine) as url, httpx.Client(base_url=url, timeout=30) as http:
+        for line in lines(http, request):
+            if line.startswith("data: "):
+                assert engine.in_flight == 1
+                break
+
+
+def test_logprobs_of_a_plain_stream_come_with_the_whole_answer(http: httpx.Client) -> None:
+    request = GOOD | {"power": None, "logprobs": 1, "n": 3}
+    whole = http.post("/v1/completions", json=request).json()["choices"]
+    *chunks, _ = lines(http, request | {"stream": True})
+
+    found = [json.loads(chunk.removeprefix("data: "))["choices"][0] for chunk in chunks]
+    assert sorted(found, key=lambda choice: choice["index"]) == whole

@@ -31,7 +31,7 @@ def tiny_checkpoint(folder: Path) -> Path:
 def text_checkpoint(folder: Path) -> Path:
     """The same network with the default model's tokenizer, so that it can be asked in text: 27 MB."""
     source = Path(default_model())
-    for file in source.glob("*token*.json"):
+    for file in [*source.glob("*token*.json"), *source.glob("chat_template.jinja")]:
         shutil.copy(file, folder)
     config = AutoConfig.from_pretrained(source)
     return _save(folder, config.vocab_size, frozenset({config.eos_token_id}))

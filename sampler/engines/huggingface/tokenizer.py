@@ -5,6 +5,7 @@ tokens' bytes joined. Other tokenizers (SentencePiece, with its leading spaces) 
 response is decoded each time, which is slower and right.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,7 +13,9 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer
 
+from sampler.engines.huggingface.chat import pieces, render
 from sampler.errors import ModelNotFound
+from sampler.tokenizer import Message, TokenizerInfo
 
 
 def load_tokenizer(path: str) -> "HFTokenizer":
@@ -44,18 +47,66 @@ class HFTokenizer:
         """The tokenizer's end-of-sequence id; a model may have more."""
         return self._tokenizer.eos_token_id
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def about(self) -> TokenizerInfo:
+        """Its control tokens and its chat template."""
+        return self._about
+
+    @cached_property
+    def _about(self) -> TokenizerInfo:
+        inner = self._tokenizer
+        template = inner.chat_template
+        added = {token.content: int(i) for i, token in inner.added_tokens_decoder.items() if token.special}
+        names = added | {str(inner.convert_ids_to_tokens(token)): int(token) for token in sorted(self._special)}
+        # A normaliser may shorten a text before it is cut into tokens.
+        is_plain = self.tokens_are_bytes and self._backend.normalizer is None
+        return TokenizerInfo(
+            inner.bos_token,
+            inner.eos_token,
+            inner.pad_token,
+            template if isinstance(template, str) else None,
+            max(map(len, self._table)) if is_plain else None,
+            names,
+        )
+
+    def encode(self, text: str, *, start: bool = True) -> list[int]:
         """Ids with the tokenizer's own start token where it adds one; control tokens in the text stay text."""
-        prefix = self._tokenizer("", add_special_tokens=True).input_ids
-        start = [prefix[0]] if prefix and prefix[0] == self._tokenizer.bos_token_id else []
+        prefix = cast("list[int]", self._tokenizer("", add_special_tokens=True).input_ids if start else [])
+        first = [prefix[0]] if prefix and prefix[0] == self._tokenizer.bos_token_id else []
         self._backend.encode_special_tokens = True
-        return start + list(self._backend.encode(text, add_special_tokens=False).ids)
+        return first + list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_chat(self, messages: Sequence[Message], *, open_reply: bool = True) -> list[int]:
+        """Ids of a conversation; see the protocol. A start token is the template's to write."""
+
+        def write(given: Sequence[Message]) -> str:
+            return render(self._tokenizer, given, open_reply)
+
+        names = self.about.control_tokens
+        parts = pieces(write, messages, names)
+        if parts is None:
+            return list(self._reader.encode(write(messages), add_special_tokens=False).ids)
+        ids: list[int] = []
+        for part in parts:
+            ids += [names[part.text]] if part.is_control else self.encode(part.text, start=False)
+        return ids
+
+    @cached_property
+    def _reader(self) -> Any:
+        """A second tokenizer, which reads control tokens out of text: the switch belongs to the whole tokenizer."""
+        reader = copy.deepcopy(self._backend)
+        reader.encode_special_tokens = False
+        return reader
 
     def response_bytes(self, ids: Sequence[int]) -> bytes:
         """The response's bytes; control tokens have none."""
         if self.tokens_are_bytes:
             return b"".join(self._bytes(token) for token in ids)
         return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False).encode()
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of any ids, control tokens by their names."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def token_text(self, token: int) -> str:
         """The token as text, control tokens by their names."""

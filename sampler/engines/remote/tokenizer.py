@@ -14,8 +14,8 @@ import httpx
 
 from sampler.engines.huggingface.checkpoint import eos_ids
 from sampler.engines.remote.wire import error_text
-from sampler.errors import EngineError, ModelNotFound
-from sampler.tokenizer import Tokenizer
+from sampler.errors import EngineError, InvalidParams, ModelNotFound, NoChatTemplate
+from sampler.tokenizer import Message, Tokenizer, TokenizerInfo
 
 TIMEOUT = httpx.Timeout(connect=3.0, read=10.0, write=5.0, pool=3.0)
 CACHED = 4096
@@ -24,6 +24,10 @@ ATTEMPTS = 3
 LARGEST_VOCABULARY = 1 << 22
 HOLES = 64
 """Ids without a text that may follow each other before the last that has one."""
+
+
+class Refused(EngineError):
+    """The server finds fault with what it was asked."""
 
 
 class ServerTokenizer:
@@ -43,13 +47,34 @@ class ServerTokenizer:
         self._start = [token for token in self._tokenize("", add_special_tokens=True)[:1] if token not in self._ends]
         return vocabulary_of(self.knows)
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def about(self) -> TokenizerInfo:
+        """A server does not tell what this takes, but for the names of its ends."""
+        names = {self.token_text(token): token for token in sorted(self._ends)}
+        return TokenizerInfo(eos_token=next(iter(names), None), control_tokens=names)
+
+    def encode(self, text: str, *, start: bool = True) -> list[int]:
         """Ids of a prompt, with the tokenizer's own start token where it adds one."""
-        return self._start + self._tokenize(text, add_special_tokens=False)
+        return (self._start if start else []) + self._tokenize(text, add_special_tokens=False)
+
+    def encode_chat(self, messages: Sequence[Message], *, open_reply: bool = True) -> list[int]:
+        """Ids of a conversation in the server's template; it reads control tokens out of the messages too."""
+        given = [{"role": message.role, "content": message.content} for message in messages]
+        body = {"model": self._model, "messages": given, "add_generation_prompt": open_reply}
+        try:
+            return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
+        except Refused as refused:
+            if "chat template" in str(refused):
+                raise NoChatTemplate() from None
+            raise InvalidParams("messages", f"messages: the server refuses them: {refused}") from None
 
     def response_bytes(self, ids: Sequence[int]) -> bytes:
         """The response's bytes; end-of-sequence ids have none."""
         return self._text(tuple(token for token in ids if token not in self._ends)).encode()
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of any ids, control tokens by their names."""
+        return self._text(tuple(ids))
 
     def token_text(self, token: int) -> str:
         """The token as text, control tokens by their names."""
@@ -108,6 +133,8 @@ class ServerTokenizer:
                     pass
                 raise EngineError(f"{url}{path} does not answer as vLLM does; give --tokenizer")
             problem = f"{url}{path} answers {response.status_code}: {error_text(response.content)}"
+            if response.status_code in (400, 422):
+                raise Refused(problem)
             if response.status_code < 500 and response.status_code != 429:
                 break
             time.sleep(0.1 * attempt)

@@ -1,0 +1,106 @@
+"""What a request tells while it runs: text that has become final, and the steps of its chains."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sampler.events import Event, Extended, Stepped
+from service.live_text import LiveText
+from service.patience import Patience
+from service.plan import Plan
+
+EVENTS_WAITING = 4096
+"""Events that wait for a slow reader. Beyond them they are dropped, and the next one says how many."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of answer `index` that has become final."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event of the chain of answer `index`, and its trace after it. `dropped` were not told before."""
+
+    index: int
+    event: Event
+    ids: tuple[int, ...]
+    dropped: int
+
+
+class Progress:
+    """Gathers what the answers of one request tell, in the order in which it happens.
+
+    Tokens come from the engine's thread, one by one; those of an answer that nobody has read yet are taken together.
+    """
+
+    def __init__(self, plan: Plan, patience: Patience) -> None:
+        answers = len(plan.prompts) * plan.n
+        self._plan, self._loop = plan, asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._text = [LiveText(plan.tokenizer, plan.params.stop) for _ in range(answers if plan.is_live else 0)]
+        self._fresh: list[list[int]] = [[] for _ in self._text]
+        self._traces: list[tuple[int, ...]] = [()] * answers
+        self._dropped = 0
+        self._patience = patience
+
+    def listener(self, index: int) -> Callable[[Sequence[int]], None]:
+        """What to call with the ids of an answer as they are drawn, from any thread."""
+
+        def listen(ids: Sequence[int]) -> None:
+            self._loop.call_soon_threadsafe(self._drawn, index, list(ids))
+
+        return listen
+
+    def _drawn(self, index: int, ids: list[int]) -> None:
+        if not self._fresh[index]:
+            self._queue.put_nowait(index)
+        self._fresh[index] += ids
+
+    def tell(self, index: int, event: Event) -> None:
+        """Take an event of an answer's chain."""
+        if not self._plan.stream_events:
+            return
+        if isinstance(event, Extended):
+            self._traces[index] = event.ids
+        elif isinstance(event, Stepped) and event.moved:
+            self._traces[index] = self._traces[index][: event.cut] + event.proposal
+        if self._queue.qsize() >= EVENTS_WAITING:
+            self._dropped += 1
+            return
+        self._queue.put_nowait(Told(index, event, self._traces[index], self._dropped))
+        self._dropped = 0
+
+    async def updates(self, tasks: Sequence[asyncio.Task[Result]]) -> AsyncIterator[Result | Piece | Told]:
+        """Everything until all tasks are done, each task's result included; raises the first task's error.
+
+        Raises what `Patience` raises at the request's deadline too.
+        """
+        for task in tasks:
+            task.add_done_callback(self._queue.put_nowait)
+        left = len(tasks)
+        while left:
+            item = await self._patience.wait(self._queue.get())
+            if isinstance(item, asyncio.Task):
+                left -= 1
+                yield item.result()
+            elif isinstance(item, Told):
+                yield item
+            elif text := await self._feed(item):
+                yield Piece(item, text)
+
+    async def _feed(self, index: int) -> str:
+        fresh, self._fresh[index] = self._fresh[index], []
+        if self._plan.tokenizer.tokens_are_bytes:
+            return self._text[index].feed(fresh)
+        return await asyncio.to_thread(self._text[index].feed, fresh)  # may decode the whole answer, or ask a server
+
+    def rest(self, index: int, text: str) -> str:
+        """What is left to send of a finished answer's text."""
+        return self._text[index].rest(text) if self._text else text

@@ -1,0 +1,73 @@
+"""A server that stops without losing a reply: uvicorn, which keeps answering while what runs gets its time.
+
+uvicorn's own way closes the listening socket at once, so that a probe or a late request meets a refused connection
+and nobody is told why.
+"""
+
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.drain import Drain
+from service.house import House
+from service.logs import LOGGER, configure
+from service.settings import Settings
+
+CLOSING_S = 3
+"""Seconds that requests which were cut off get to be answered."""
+CUT_OFF = 1
+"""Exit code if requests were cut off, by the limit or by a second signal."""
+
+
+class DrainingServer(uvicorn.Server):
+    """At the first SIGTERM or SIGINT nothing new begins; at the second, everything ends at once."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self.drain, self.cut = drain, 0
+        self._until = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come. Runs in the main thread between two instructions, so it only takes note."""
+        if self.drain.stopping:
+            self.cut = self.cut or len(self.drain.calls)
+            self.should_exit = self.force_exit = True
+            return
+        self.drain.stop()
+        self._until = monotonic() + self.drain.drain_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to leave; called ten times a second."""
+        leave = await super().on_tick(counter)
+        if leave or not self.drain.stopping:
+            return leave
+        if not self.drain.calls:
+            return True
+        if monotonic() < self._until:
+            return False
+        self.cut = self.drain.cut()
+        LOGGER.warning("requests cut off", extra={"request": {"count": self.cut}})
+        return True
+
+
+def serve_app(app: FastAPI, settings: Settings) -> int:
+    """Serve until told to stop; the exit code is 0 if every request got its reply."""
+    house: House = app.state.runner.house
+    configure(settings.log_level)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=CLOSING_S,
+    )
+    server = DrainingServer(config, house.drain)
+    try:
+        server.run()
+    except KeyboardInterrupt:  # a signal before the server took over
+        return CUT_OFF
+    return CUT_OFF if server.cut else 0

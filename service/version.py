@@ -1,0 +1,5 @@
+"""The version of what is installed."""
+
+from importlib import metadata
+
+VERSION = metadata.version("powercut")

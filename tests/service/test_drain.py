@@ -1,0 +1,115 @@
+"""A server that is told to stop: nothing new begins, what runs gets its time, and the exit code says which it was."""
+
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.drain import Drain
+from service.errors import ApiError
+from tests.service.checks import GOOD
+from tests.service.serving import PATIENCE_S, command_server, metric, wait_until
+
+ENDLESS: dict[str, Any] = {"power": {"alpha": 1, "blocks": 4, "steps_per_block": 1000}, "n": 64}
+FINISHES: dict[str, Any] = ENDLESS | {"power": ENDLESS["power"] | {"deadline_s": 4.0}}
+"""Runs until its own deadline, so for a known time."""
+
+
+@contextmanager
+def running(table_file: Path, tmp_path: Path, drain_s: float) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The real command."""
+    options = ["--engine", "tabular", "--model", str(table_file), "--drain-s", str(drain_s)]
+    with command_server(options, tmp_path / "log.txt") as (process, url):
+        yield process, url
+
+
+class Asked:
+    """A request in a thread of its own."""
+
+    def __init__(self, url: str, fields: dict[str, Any]) -> None:
+        self.reply: httpx.Response | Exception | None = None
+        self._url, self._fields = url, GOOD | fields
+        before = metric(url, "vllm:num_requests_running")
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        wait_until(lambda: metric(url, "vllm:num_requests_running") > before, "the request to run")
+
+    def _run(self) -> None:
+        try:
+            self.reply = httpx.post(f"{self._url}/v1/completions", json=self._fields, timeout=60)
+        except httpx.TransportError as error:
+            self.reply = error
+
+    def answer(self) -> httpx.Response:
+        """Its reply."""
+        self._thread.join(60)
+        assert isinstance(self.reply, httpx.Response), self.reply
+        return self.reply
+
+
+def stops(url: str) -> bool:
+    """Whether a server says that it is stopping."""
+    return httpx.get(f"{url}/readyz", timeout=10).status_code == 503
+
+
+def test_what_runs_finishes_and_what_comes_is_sent_away(table_file: Path, tmp_path: Path) -> None:
+    with running(table_file, tmp_path, 30) as (process, url):
+        asked = [Asked(url, FINISHES), Asked(url, FINISHES | {"stream": True})]
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: stops(url), "readyz to say so")
+        late = httpx.post(f"{url}/v1/completions", json=GOOD, timeout=10)
+        assert (late.status_code, late.json()["error"]["code"]) == (503, "shutting_down")
+        assert int(late.headers["retry-after"]) >= 1
+        assert httpx.get(f"{url}/livez", timeout=10).status_code == 200
+        assert httpx.get(f"{url}/metrics", timeout=10).status_code == 200
+        whole, stream = (each.answer() for each in asked)
+        assert whole.status_code == 200
+        assert {c["power"]["ended_by"] for c in whole.json()["choices"]} == {"deadline"}
+        assert stream.text.strip().endswith("data: [DONE]")
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_what_takes_too_long_is_cut_off_and_told_so(table_file: Path, tmp_path: Path) -> None:
+    with running(table_file, tmp_path, 0.5) as (process, url):
+        asked = [Asked(url, ENDLESS), Asked(url, ENDLESS | {"stream": True})]
+        process.send_signal(signal.SIGTERM)
+        whole, stream = (each.answer() for each in asked)
+        error = whole.json()["error"]
+        assert (whole.status_code, error["code"]) == (503, "shutting_down")
+        assert error["reached"]["steps"] > 0
+        assert int(whole.headers["retry-after"]) >= 1
+        assert '"shutting_down"' in stream.text.strip().splitlines()[-1]
+        assert process.wait(PATIENCE_S) == 1
+
+
+def test_a_second_signal_ends_it_at_once(table_file: Path, tmp_path: Path) -> None:
+    with running(table_file, tmp_path, 3600) as (process, url):
+        asked = Asked(url, ENDLESS)
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: stops(url), "readyz to say so")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 1
+        asked._thread.join(60)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_stops_at_once_with_code_0(table_file: Path, tmp_path: Path, sent: int) -> None:
+    with running(table_file, tmp_path, 3600) as (process, url), httpx.Client(base_url=url) as idle:
+        assert idle.get("/livez").status_code == 200  # a connection that stays open holds up nothing
+        process.send_signal(sent)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_the_retry_after_of_a_stop_is_bounded() -> None:
+    for drain_s, expected in ((0.0, "1"), (2.5, "3"), (3600.0, "30")):
+        drain = Drain(drain_s)
+        drain.stop()
+        with pytest.raises(ApiError) as caught:
+            drain.begin(None)  # type: ignore[arg-type]
+        assert str(caught.value.retry_after_s) == expected

@@ -1,0 +1,87 @@
+"""The published schema tells the truth: whatever fits it is answered as it says, and what does not is refused.
+
+Schemathesis writes the requests, valid and invalid ones, for every route of the document, and runs all its checks.
+"""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from service.app import create_app
+from service.keys import new_key
+from service.settings import Settings
+from tests.service.faulty import FaultyEngine
+from tests.service.tables import EOS, LETTERS
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed beside vLLM")
+from schemathesis.config import SchemathesisConfig  # noqa: E402
+from schemathesis.engine import Status, events, from_schema  # noqa: E402
+
+CASES = 2_000
+KEY, KEY_LINE = new_key("schemathesis")
+LIMITS_ACROSS_FIELDS = ["400", "413", "422"]
+"""What a request that fits the schema may be answered beside the usual: two fields together ask for too much."""
+
+
+def config(examples: int) -> Any:
+    """All checks on valid and invalid data, the same data each time."""
+    accepted = ["2xx", "401", "403", "404", "409", "429", "5xx", *LIMITS_ACROSS_FIELDS]
+    return SchemathesisConfig.from_dict(
+        {
+            "seed": 1,
+            "headers": {"Authorization": f"Bearer {KEY}"},
+            "checks": {"positive_data_acceptance": {"expected-statuses": accepted}},
+            "generation": {"deterministic": True, "max-examples": examples, "database": "none"},
+        }
+    )
+
+
+def quick_engine() -> FaultyEngine:
+    """Answers of a few letters, so that thousands of requests take seconds; a short context."""
+    table = {"vocab": list(LETTERS), "eos": [EOS], "logits": {"": [0.0, 0.0, -1.0]}, "default": [-3.0, -3.0, 0.0]}
+    return FaultyEngine(table, context=64)
+
+
+def failures(examples: int) -> tuple[Counter[str], Counter[str], list[str]]:
+    """How many requests each phase sent, how many each route answered, and what every failed check says."""
+    app = create_app(quick_engine(), Settings(max_answers=8, keys=SecretStr(KEY_LINE)))
+    headers = {"Authorization": f"Bearer {KEY}"}
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples), headers=headers)
+    sent, answered, found = Counter[str](), Counter[str](), list[str]()
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.ScenarioFinished):
+            sent[event.phase.value] += len(event.recorder.interactions)
+            for case_id, interaction in event.recorder.interactions.items():
+                path = event.recorder.cases[case_id].value.path
+                answered[path] += interaction.response is not None and interaction.response.status_code == 200
+            for case_id, checks in event.recorder.checks.items():
+                case = event.recorder.cases[case_id].value
+                found += [
+                    f"{case.method} {case.path} {check.name}: {check.failure_info.failure} {str(case.body)[:300]}"
+                    for check in checks
+                    if check.status is not Status.SUCCESS and check.failure_info is not None
+                ]
+        elif isinstance(event, events.NonFatalError | events.FatalError):
+            found.append(str(event))
+    return sent, answered, found
+
+
+@pytest.mark.slow
+def test_thousands_of_requests_find_no_difference_between_the_service_and_its_schema() -> None:
+    sent, answered, found = failures(examples=60)
+
+    print(dict(sent), dict(answered))
+    assert not found, f"{len(found)} failed checks:\n" + "\n".join(dict.fromkeys(found))
+    assert sum(sent.values()) >= CASES
+    assert all(answered[path] > 10 for path in ("/v1/completions", "/v1/chat/completions", "/tokenize"))
+
+
+def test_a_key_is_asked_for_only_where_keys_are_set() -> None:
+    def guarded(settings: Settings) -> set[str]:
+        paths = create_app(quick_engine(), settings).openapi()["paths"]
+        return {path for path, routes in paths.items() if any("security" in route for route in routes.values())}
+
+    assert guarded(Settings()) == set()
+    assert guarded(Settings(keys=SecretStr(KEY_LINE))) >= {"/v1/completions", "/v1/models", "/tokenize"}
