@@ -48,7 +48,7 @@ class AssociativeMemoryRequest(SeededRequest):
     inputs: Annotated[Rows, Field(description="one row a fact; drawn if left out")] = None
     targets: Rows = None
     labels: Annotated[
-        list[Annotated[int, Field(ge=0)]] | None,
+        list[Annotated[int, Field(ge=0, lt=4096)]] | None,
         Field(min_length=2, max_length=4096, description="row of targets of each fact; in order if left out"),
     ] = None
     weights: Annotated[Rows, Field(description="d_out × d_in: judge this map instead of solving")] = None

@@ -36,9 +36,9 @@ def load_torch() -> Any:
         import torch
         import torch.optim
     except ImportError:
-        raise AnalysisError("torch", "is not installed on this server", status=501, code="no_torch") from None
+        raise AnalysisError("torch", "is not installed on this server", status=503, code="no_torch") from None
     if not hasattr(torch.optim, "Muon"):
-        raise AnalysisError("torch", "has no Muon here; 2.9 or newer has", status=501, code="no_torch")
+        raise AnalysisError("torch", "has no Muon here; 2.9 or newer has", status=503, code="no_torch")
     return torch
 
 
