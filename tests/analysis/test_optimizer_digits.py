@@ -1,6 +1,8 @@
 """What error feedback costs in practice, in miniature: a small network on 8×8 digits, exact polar factors."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,15 +57,12 @@ def trained_loss(update: Update, rate: float, seed: int) -> float:
     """Test cross-entropy in nats after training with a rate that falls linearly."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     x, y = data.data / 16, data.target
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(x))
     train, test = order[:1347], order[1347:]
-    layers = [
-        rng.standard_normal((after, before)) * np.sqrt(2 / before)
-        for before, after in zip(WIDTHS[:-1], WIDTHS[1:], strict=True)
-    ]
+    layers = [rng.standard_normal((after, before)) * np.sqrt(2 / before) for before, after in pairwise(WIDTHS)]
     buffers = [np.zeros_like(layer) for layer in layers]
     memories: list[dict[str, Matrix]] = [{} for _ in layers]
     for step in range(STEPS):
