@@ -2,19 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from service.analysis.frame import Analysis, AnalysisError, AnalysisRequest, load_registry
 from service.analysis.pool import Pool, Progress, Task, WorkerDied, WorkFailed
-from service.analysis.run import Outcome, choose_seed
+from service.analysis.run import SEED_BITS, Outcome, choose_seed
 from service.errors import ApiError, describe_validation
 from service.settings import Settings
 
 PREFIX = "/v1/analysis/"
 REGISTRY = "service.analysis:ANALYSES"
+RowHandler = Callable[[dict[str, Any], Any], Awaitable[dict[str, Any]]]
+"""A row's body and context to its reply, as the batch jobs call it."""
 
 
 class Busy(Exception):
@@ -58,6 +60,23 @@ class Analyst:
             raise ApiError(status, wrong["message"], param=wrong["param"], code=wrong["code"]) from None
         outcome = await self.run(analysis, request, job=job, progress=progress)
         return json.loads(outcome.reply)
+
+    def row_handlers(self, seed_of: Callable[[Any], int]) -> dict[str, RowHandler]:
+        """How a row of a batch is answered, by its url.
+
+        Args:
+            seed_of: The seed of a row without one, from the row's context: the same if the row is run again.
+        """
+
+        def handler(analysis: Analysis[Any, Any]) -> RowHandler:
+            async def answer(body: dict[str, Any], context: Any) -> dict[str, Any]:
+                if analysis.seeded and body.get("seed") is None:
+                    body = {**body, "seed": seed_of(context) % (1 << SEED_BITS)}
+                return await self.analyse(analysis.name, body)
+
+            return answer
+
+        return {PREFIX + name: handler(analysis) for name, analysis in self.analyses.items()}
 
     async def run(
         self,

@@ -1,8 +1,8 @@
 """What every analysis is made of: typed request and reply, pure functions, and one line in the registry.
 
 An analysis is a package beside this file. Its `__init__` holds the models and one `Analysis`; the module that `work`
-names holds `compute` and `draw` and may import SciPy and matplotlib, for it is imported only where the work is done:
-in a child process of the service, or in the `powercut analyse` command.
+names holds `compute` and `draw` and may import SciPy, for it is imported only where the work is done: in a child
+process of the service, or in the `powercut analyse` command. matplotlib is imported inside `draw`.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """`/v1/analysis`: one typed route an analysis, built from the registry, and the list of them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -11,8 +12,10 @@ from pydantic import BaseModel
 from service.analysis import ANALYSES
 from service.analysis.analyst import PREFIX, Analyst, Busy
 from service.analysis.frame import Analysis
+from service.analysis.run import Outcome
 from service.api.replies import ErrorReply
 from service.auth import keyed_router
+from service.call import Call, call_of
 from service.errors import ApiError
 from service.runner import until_disconnect
 
@@ -85,12 +88,29 @@ def _quality(text: str) -> float:
         return 0.0
 
 
+async def until_cut(call: Call, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """The work's outcome; 503, with its process killed, if the server stops before it ends."""
+    task = asyncio.ensure_future(work)
+
+    def stop() -> None:
+        task.cancel()
+
+    call.at_cut(stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if call.is_cut:
+            raise ApiError(503, "the server stopped before the analysis ended", code="shutting_down") from None
+        raise
+
+
 def _handler(analysis: Analysis[Any, Any]) -> Callable[..., Awaitable[Response]]:
     async def handle(body: Any, request: Request) -> Response:
         analyst: Analyst = request.app.state.analyst
         picture = wants_picture(request.headers.get("accept", ""))
         try:
-            outcome = await until_disconnect(request, analyst.run(analysis, body, picture=picture))
+            work = until_cut(call_of(request), analyst.run(analysis, body, picture=picture))
+            outcome = await until_disconnect(request, work)
         except Busy:
             message = f"{analyst.settings.analysis_workers} analyses run already; try again"
             raise ApiError(

@@ -159,6 +159,8 @@ def one_result(**fields: Any) -> dict[str, Any]:
         (changed(num_configurations_tried=0), "num_configurations_tried"),
         (changed(num_configurations_tried=2, prior_weight=0.5), "prior_weight"),
         (changed(prior_weight=0), "prior_weight"),
+        (changed(prior_weight=5e-324), "prior_weight"),
+        (changed(delta=5e-324), "delta"),
         (changed(baseline_results=results(1, 29)), "baseline_results"),
         (changed(estimand="something"), "estimand"),
     ],

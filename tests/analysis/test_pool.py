@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from service.analysis.analyst import Analyst, Busy
+from service.api.analysis import until_cut
+from service.call import Call
 from service.errors import ApiError
 from service.settings import Settings
 from tests.analysis.conftest import PATIENCE_S
@@ -143,10 +145,39 @@ async def test_cancelling_kills_the_process_and_frees_the_place(analyst: Analyst
     assert (await analyst.analyse("probe", {}, job=False))["method"] == "draw_number"
 
 
+async def test_a_server_that_stops_cuts_the_work_off(analyst: Analyst, tmp_path: Path) -> None:
+    pid_file, call = tmp_path / "pid", Call()
+    probe = analyst.analyses["probe"]
+    request = probe.request.model_validate({"action": "hang", "pid_file": str(pid_file)})
+    task = asyncio.create_task(until_cut(call, analyst.run(probe, request)))
+    while not pid_file.exists():
+        assert not task.done()
+        await asyncio.sleep(0.01)
+    call.cut()
+    with pytest.raises(ApiError) as caught:
+        await task
+    assert (caught.value.status, caught.value.code) == (503, "shutting_down")
+    wait_until(lambda: not is_running(int(pid_file.read_text())), "the process to end")
+    assert analyst.running == 0
+
+
 async def test_jobs_wait_their_turn(analyst: Analyst) -> None:
     replies = await asyncio.gather(*(analyst.analyse("probe", {"seed": seed}) for seed in range(4)))
     assert [reply["seed"] for reply in replies] == [0, 1, 2, 3]
     assert len({reply["pid"] for reply in replies}) == 1
+
+
+async def test_rows_of_batches_have_a_seed_of_their_own_that_survives_a_second_run(analyst: Analyst) -> None:
+    handlers = analyst.row_handlers(lambda context: context)
+    assert set(handlers) == {f"/v1/analysis/{name}" for name in analyst.analyses}
+    answer = handlers["/v1/analysis/probe"]
+    assert await answer({}, 1 << 60) == await answer({}, 1 << 60)
+    assert (await answer({}, 7))["seed"] == 7
+    assert (await answer({"seed": 3}, 7))["seed"] == 3
+    assert (await handlers["/v1/analysis/probe/unseeded"]({}, 7))["seed"] is None
+    with pytest.raises(ApiError) as caught:
+        await answer({"scale": -1.0}, 7)
+    assert (caught.value.status, caught.value.param) == (422, "scale")
 
 
 async def test_long_analyses_are_for_jobs(analyst: Analyst) -> None:

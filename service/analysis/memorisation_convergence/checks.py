@@ -19,6 +19,8 @@ FIELDS = {
     "split_half": {"data", "n_grid", "latent_dim", "ridge", "center", "n_probe", "repeats", "quadrature_points"},
 }
 DEFAULT_DIMENSION = 400
+SMALLEST, TINY = 1e-6, 1e-50
+"""Smallest strength of a spike; smallest scale of data, below which squares are lost."""
 DEFAULT_LOADS = np.geomspace(0.05, 20, 20)
 
 
@@ -43,8 +45,8 @@ def spectrum_of(request: MemorisationRequest) -> np.ndarray:
     """The covariance's eigenvalues; one value stands for all of an identity."""
     if request.spikes and request.spectrum != "identity":
         raise AnalysisError("spikes", "are of the identity spectrum")
-    if 0 in request.spikes:
-        raise AnalysisError("spikes", "a strength of 0 is no spike")
+    if any(abs(theta) < SMALLEST for theta in request.spikes):
+        raise AnalysisError("spikes", f"a strength between -{SMALLEST:g} and {SMALLEST:g} is no spike")
     if isinstance(request.spectrum, PowerLaw):
         d = DEFAULT_DIMENSION if request.dimension is None else request.dimension
         if d > MAX_DIMENSION:
@@ -52,8 +54,8 @@ def spectrum_of(request: MemorisationRequest) -> np.ndarray:
         return np.arange(1, d + 1) ** -request.spectrum.power_law
     if isinstance(request.spectrum, list):
         values = np.array(request.spectrum)
-        if values.max() == 0:
-            raise AnalysisError("spectrum", "is all zero")
+        if values.max() < TINY:
+            raise AnalysisError("spectrum", f"is all zero, or has no value of at least {TINY:g}")
         if request.dimension not in (None, len(values)):
             raise AnalysisError("dimension", f"is not the number of values in spectrum, {len(values)}")
         return values
@@ -129,8 +131,8 @@ def check_latent_dim(latent_dim: int, **rows: np.ndarray) -> None:
 
 
 def check_norms(center: bool, **rows: np.ndarray) -> None:
-    """Refuse rows without a direction."""
+    """Refuse rows without a direction, or so short that their squares are lost."""
     for name, one in rows.items():
-        zero = np.flatnonzero(~np.any(one, axis=1))
+        zero = np.flatnonzero(np.linalg.norm(one, axis=1) < TINY)
         if len(zero):
             raise AnalysisError(f"{name}.{zero[0]}", "has norm zero" + (" once it is centred" if center else ""))

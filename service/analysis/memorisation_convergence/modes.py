@@ -1,10 +1,11 @@
 """`memorisation-convergence`: theory, samples of two models, and halves of one data set."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import AnalysisError, Context, Notice
-from service.analysis.memorisation_convergence import checks, measures, pictures, theory
+from service.analysis.memorisation_convergence import checks, measures, theory
 from service.analysis.memorisation_convergence.schema import (
     Convergence,
     Distances,
@@ -17,6 +18,9 @@ from service.analysis.memorisation_convergence.schema import (
     TheoryCurves,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEMORISING_RATIO, MEMORISING_BELOW, CONVERGED_FROM, RECOVERED_FROM = 1.5, 0.5, 0.9, 0.8
 SHARP_DIMENSION, NOISY_LOAD = 200, 2.0
@@ -187,8 +191,10 @@ def half_sizes(request: MemorisationRequest, rows: int) -> list[int]:
     return sorted(set(request.n_grid))
 
 
-def draw(request: MemorisationRequest, response: MemorisationReply) -> Figure:
+def draw(request: MemorisationRequest, response: MemorisationReply) -> "Figure":
     """The mode's picture."""
+    from service.analysis.memorisation_convergence import pictures
+
     if response.theory is not None:
         return pictures.draw_theory(request.spikes, response.theory)
     if response.samples is not None:

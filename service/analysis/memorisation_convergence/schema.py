@@ -14,7 +14,7 @@ LARGEST = 1e50
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Vector = Annotated[list[Number], Field(min_length=2, max_length=MAX_DIMENSION, fail_fast=True)]
 Matrix = Annotated[list[Vector], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
-Load = Annotated[float, Field(gt=0, le=1e6)]
+Load = Annotated[float, Field(ge=1e-6, le=1e6)]
 Verdict = Literal["memorising", "converged_bulk_only", "converged_and_recovered", "undetermined"]
 Count = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 

@@ -1,10 +1,9 @@
 """`panel-treatment-effects`: from a panel to an effect for each unit, and its picture."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import AnalysisError, Context, Notice
 from service.analysis.panel_treatment_effects.assignment import column_p_value, difference_in_means, propensities
@@ -27,6 +26,9 @@ from service.analysis.panel_treatment_effects.spectral import (
     rank_by_gap,
     theory_threshold,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAP_CONSTANT = 0.5
 SEARCHED_RANKS = 8
@@ -252,8 +254,10 @@ def warnings_for(
     return found
 
 
-def draw(request: PanelRequest, response: PanelEffects) -> Figure:
+def draw(request: PanelRequest, response: PanelEffects) -> "Figure":
     """Each unit's effect in falling order with its naive difference, and the singular values with the thresholds."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8.6, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     units = [unit for unit in response.unit_effects if unit.identified]

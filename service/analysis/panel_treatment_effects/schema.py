@@ -28,9 +28,9 @@ class PanelRequest(SeededRequest):
         Literal["noise_edge", "theory"],
         Field(description="`theory` is the paper's 96*K*T, which picks rank 0 below about a million units"),
     ] = "noise_edge"
-    gap_constant: Annotated[float | None, Field(gt=0, le=100, description="of noise_edge: 0.5")] = None
+    gap_constant: Annotated[float | None, Field(ge=1e-6, le=100, description="of noise_edge: 0.5")] = None
     outcome_bound: Annotated[
-        float | None, Field(gt=0, le=LARGEST, description="K of theory: the largest |outcome| if left out")
+        float | None, Field(ge=1e-100, le=LARGEST, description="K of theory: the largest |outcome| if left out")
     ] = None
     max_rank: Annotated[int | None, Field(ge=1, le=64, description="of auto: min(8, min(n, m)/4)")] = None
     min_row_observed: Annotated[int, Field(ge=1, le=MAX_SIDE, description="times that a unit needs in each arm")] = 5

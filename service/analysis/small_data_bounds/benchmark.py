@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import AnalysisError, Context, Notice
 from service.analysis.small_data_bounds import tails
@@ -17,6 +17,9 @@ from service.analysis.small_data_bounds.schema import (
     PairedTest,
     ProblemResult,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CERTIFIED = frozenset({"binomial_tail", "chernoff_kl", "hoeffding", "binomial_tail_one_sample"})
 CLT_PROBLEMS = 300
@@ -248,8 +251,10 @@ def paired_test(request: BenchmarkBoundsRequest, means: np.ndarray) -> PairedTes
     return PairedTest(wins=wins, losses=losses, ties=len(means) - wins - losses, p_value_one_sided=p_value)
 
 
-def draw(request: BenchmarkBoundsRequest, response: BenchmarkBounds) -> Figure:
+def draw(request: BenchmarkBoundsRequest, response: BenchmarkBounds) -> "Figure":
     """Each method's interval on one axis, the accuracy as a line, estimates dashed."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 1.2 + 0.45 * len(response.bounds)), layout="constrained")
     axes = figure.subplots()
     for row, bound in enumerate(response.bounds):

@@ -1,9 +1,9 @@
 """`pac-bayes-bounds`: the request's risk and divergence, each method's bound, and its picture."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import AnalysisError, Context, Notice
 from service.analysis.small_data_bounds.pac_bayes import (
@@ -15,6 +15,9 @@ from service.analysis.small_data_bounds.pac_bayes import (
     pac_bayes_kl_upper,
 )
 from service.analysis.small_data_bounds.schema import Configuration, PacBayesBounds, PacBayesBoundsRequest, RiskBound
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUM_TOLERANCE = 1e-9
 
@@ -122,8 +125,10 @@ def catoni(request: PacBayesBoundsRequest, q: float, divergence: float, n: int) 
     return RiskBound(method="catoni", value=value, certified=True, beta=beta, assumes=assumes)
 
 
-def draw(request: PacBayesBoundsRequest, response: PacBayesBounds) -> Figure:
+def draw(request: PacBayesBoundsRequest, response: PacBayesBounds) -> "Figure":
     """Each bound against the empirical risk at this n, KL and δ, with the request's own point."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     divergence = math.inf if response.kl_divergence is None else response.kl_divergence

@@ -8,9 +8,9 @@ from service.analysis.frame import AnalysisRequest, AnalysisResponse, ReplyPart,
 
 MAX_PROBLEMS = 20_000
 MAX_N = 1_000_000
-MAX_BETA = 50.0
+MIN_BETA, MAX_BETA = 1e-6, 50.0
 
-Delta = Annotated[float, Field(gt=0, lt=1, description="probability that the bounds may fail")]
+Delta = Annotated[float, Field(ge=1e-12, lt=1, description="probability that the bounds may fail")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 BenchmarkMethod = Literal[
     "binomial_tail", "chernoff_kl", "hoeffding", "binomial_tail_one_sample", "clt_wald", "wilson", "cluster_t"
@@ -48,7 +48,7 @@ class BenchmarkBoundsRequest(SeededRequest):
     ] = 1
     prior_weight: Annotated[
         float | None,
-        Field(gt=0, le=1, description="this configuration's weight, fixed beforehand; not with their number"),
+        Field(ge=1e-9, le=1, description="this configuration's weight, fixed beforehand; not with their number"),
     ] = None
     baseline_results: Results | None = None
 
@@ -117,8 +117,8 @@ class PacBayesBoundsRequest(SeededRequest):
     configurations: Annotated[list[Configuration] | None, Field(min_length=1, max_length=10_000)] = None
     methods: Annotated[list[PacBayesMethod], Field(min_length=1, max_length=3)] = Field(default=["pac_bayes_kl"])
     catoni_beta: (
-        Annotated[float, Field(gt=0, le=MAX_BETA)]
-        | Annotated[list[Annotated[float, Field(gt=0, le=MAX_BETA)]], Field(min_length=1, max_length=1000)]
+        Annotated[float, Field(ge=MIN_BETA, le=MAX_BETA)]
+        | Annotated[list[Annotated[float, Field(ge=MIN_BETA, le=MAX_BETA)]], Field(min_length=1, max_length=1000)]
         | Literal["optimise"]
         | None
     ) = Field(
