@@ -1,9 +1,9 @@
 """Computes and draws `associative-memory`."""
 
-import numpy as np
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from service.analysis.associative_memory import pictures
+import numpy as np
+
 from service.analysis.associative_memory.capacity import Capacity, Memory, NoCapacity, predict
 from service.analysis.associative_memory.fitting import ITERATIONS, TOLERANCE, fit
 from service.analysis.associative_memory.given import given_facts
@@ -21,6 +21,9 @@ from service.analysis.associative_memory.schema import (
 )
 from service.analysis.associative_memory.solver import find, find_factored, hebbian
 from service.analysis.frame import AnalysisError, Context, Notice
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DIMENSION, TRIALS, SAMPLES = 16, 20, 20_000
 AUTO_LOAD = 0.95
@@ -191,8 +194,12 @@ def simulate(request: AssociativeMemoryRequest, sizes: Memory, facts: int, conte
     )
 
 
-def draw(request: AssociativeMemoryRequest, response: AssociativeMemoryReply) -> Figure:
+def draw(request: AssociativeMemoryRequest, response: AssociativeMemoryReply) -> "Figure":
     """The prediction's curve; or shares of instances; or scores against thresholds beside the spectrum."""
+    from matplotlib.figure import Figure
+
+    from service.analysis.associative_memory import pictures
+
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     if response.fit is not None:
         pictures.draw_fit(figure, response.fit)

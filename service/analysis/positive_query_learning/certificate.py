@@ -1,7 +1,8 @@
 """Computes and draws `positive-query-learning/certificate`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import AnalysisError, Context
 from service.analysis.positive_query_learning import boolean, exact, finite
@@ -19,6 +20,9 @@ from service.analysis.positive_query_learning.schema import (
     MembershipCertificateRequest,
     Weight,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POSITIVES, NEGATIVES = "transcript.positives", "transcript.negatives"
 
@@ -123,8 +127,10 @@ def _finite(request: MembershipCertificateRequest) -> MembershipCertificateReply
     return _reply("all consistent concepts", certified=missing is None, witness=witness)
 
 
-def draw(request: MembershipCertificateRequest, response: MembershipCertificateReply) -> Figure:
+def draw(request: MembershipCertificateRequest, response: MembershipCertificateReply) -> "Figure":
     """The weights of a halfspace's certificate."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, sign, weights in (

@@ -1,11 +1,15 @@
 """Computes and draws `positive-query-learning`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import Context
 from service.analysis.positive_query_learning import learn_boolean, learn_finite, learn_halfspace
 from service.analysis.positive_query_learning.schema import PositiveQueryReply, PositiveQueryRequest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def compute(request: PositiveQueryRequest, context: Context) -> PositiveQueryReply:
@@ -25,8 +29,10 @@ def compute(request: PositiveQueryRequest, context: Context) -> PositiveQueryRep
             return learn_finite.learn(request, context)
 
 
-def draw(request: PositiveQueryRequest, response: PositiveQueryReply) -> Figure:
+def draw(request: PositiveQueryRequest, response: PositiveQueryReply) -> "Figure":
     """In two dimensions the labelled points; otherwise what the learner used."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     transcript = response.transcript

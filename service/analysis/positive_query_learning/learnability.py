@@ -1,11 +1,14 @@
 """Computes and draws `positive-query-learning/learnability`."""
 
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from service.analysis.frame import Context
 from service.analysis.positive_query_learning.finite import elements
 from service.analysis.positive_query_learning.given import finite_class
 from service.analysis.positive_query_learning.schema import LearnabilityReply, LearnabilityRequest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def compute(request: LearnabilityRequest, context: Context) -> LearnabilityReply:
@@ -23,8 +26,10 @@ def compute(request: LearnabilityRequest, context: Context) -> LearnabilityReply
     )
 
 
-def draw(request: LearnabilityRequest, response: LearnabilityReply) -> Figure:
+def draw(request: LearnabilityRequest, response: LearnabilityReply) -> "Figure":
     """The three numbers."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     numbers = [
