@@ -4,11 +4,14 @@ Schemathesis writes the requests, valid and invalid ones, for every route of the
 """
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from service.analysis import ANALYSES as REGISTRY
+from service.analysis.analyst import PREFIX
 from service.app import create_app
 from service.keys import new_key
 from service.settings import Settings
@@ -20,6 +23,7 @@ from schemathesis.config import SchemathesisConfig  # noqa: E402
 from schemathesis.engine import Status, events, from_schema  # noqa: E402
 
 CASES = 2_000
+ANALYSES = f"^{PREFIX}.+"
 KEY, KEY_LINE = new_key("schemathesis")
 LIMITS_ACROSS_FIELDS = ["400", "413", "422"]
 """What a request that fits the schema may be answered beside the usual: two fields together ask for too much."""
@@ -44,11 +48,15 @@ def quick_engine() -> FaultyEngine:
     return FaultyEngine(table, context=64)
 
 
-def failures(examples: int) -> tuple[Counter[str], Counter[str], list[str]]:
-    """How many requests each phase sent, how many each route answered, and what every failed check says."""
-    app = create_app(quick_engine(), Settings(max_answers=8, keys=SecretStr(KEY_LINE)))
+def published(data_dir: Path, examples: int) -> Any:
+    """The document of a server with keys, to be tried with so many examples a route and phase."""
+    app = create_app(quick_engine(), Settings(max_answers=8, keys=SecretStr(KEY_LINE), data_dir=data_dir))
     headers = {"Authorization": f"Bearer {KEY}"}
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples), headers=headers)
+    return schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples), headers=headers)
+
+
+def failures(schema: Any) -> tuple[Counter[str], Counter[str], list[str]]:
+    """How many requests each phase sent, how many each route answered, and what every failed check says."""
     sent, answered, found = Counter[str](), Counter[str](), list[str]()
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
@@ -69,13 +77,24 @@ def failures(examples: int) -> tuple[Counter[str], Counter[str], list[str]]:
 
 
 @pytest.mark.slow
-def test_thousands_of_requests_find_no_difference_between_the_service_and_its_schema() -> None:
-    sent, answered, found = failures(examples=60)
+def test_thousands_of_requests_find_no_difference_between_the_service_and_its_schema(tmp_path: Path) -> None:
+    sent, answered, found = failures(published(tmp_path, examples=60).exclude(path_regex=ANALYSES))
 
     print(dict(sent), dict(answered))
     assert not found, f"{len(found)} failed checks:\n" + "\n".join(dict.fromkeys(found))
     assert sum(sent.values()) >= CASES
     assert all(answered[path] > 10 for path in ("/v1/completions", "/v1/chat/completions", "/tokenize"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, one in REGISTRY.items() if not one.job_only])
+def test_analyses_answer_as_the_schema_says(name: str, tmp_path: Path) -> None:
+    """Fewer requests: an analysis computes, in a process of its own."""
+    sent, _, found = failures(published(tmp_path, examples=8).include(path=PREFIX + name))
+
+    print(dict(sent))
+    assert not found, f"{len(found)} failed checks:\n" + "\n".join(dict.fromkeys(found))
+    assert sum(sent.values()) > 8
 
 
 def test_a_key_is_asked_for_only_where_keys_are_set() -> None:

@@ -54,9 +54,9 @@ def test_whatever_is_no_number_is_bounded_by_its_kind() -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_variable_sets_it_and_an_option_wins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    low = math.ceil(bounds(name).get("ge", bounds(name).get("gt", 0)))
-    first, second = max(low, 1), max(low, 1) + (0 if name in {"batch_share", "privacy_budget_delta"} else 1)
-    second = 128 if name == "max_n" else second
+    limits = bounds(name)
+    first = max(math.ceil(limits.get("ge", limits.get("gt", 0))), 1)
+    second = min(first + 1, limits.get("le", math.inf))
     monkeypatch.setenv(PREFIX + name.upper(), str(first))
     assert getattr(settings_from({}), name) == first
     assert getattr(settings_from({name: str(second)}), name) == second
