@@ -26,6 +26,7 @@ from service.batch_command import batch_app
 from service.check_command import check_engine
 from service.console import show, show_all
 from service.engine_args import given_options
+from service.jobs.store import Store
 from service.key_command import make_key, refuse_open_door
 from service.options import (
     PASS_THROUGH,
@@ -76,6 +77,7 @@ def serve(
     with one_clear_line():
         chosen = settings_from(settings)
         refuse_open_door(chosen)
+        Store(chosen).close()  # a wrong database_url is said before a model is loaded
         options = engine_options(
             context,
             model,

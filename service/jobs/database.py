@@ -46,8 +46,8 @@ class Database:
 
     def __init__(self, url: str | None, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.is_postgres = url is not None and url.startswith("postgres")
-        self._engine = self._postgres(url or "") if self.is_postgres else self._sqlite(url, data_dir)
+        self.is_postgres = url is not None
+        self._engine = self._sqlite(data_dir) if url is None else self._postgres(url)
         self._migrating = threading.Lock()
         self._migrated = False
 
@@ -77,10 +77,8 @@ class Database:
         """Close every connection."""
         self._engine.dispose()
 
-    def _sqlite(self, url: str | None, data_dir: Path) -> Engine:
-        place = url or f"sqlite:///{data_dir / 'jobs.sqlite3'}"
-        if not place.startswith("sqlite:"):
-            raise ValueError("POWERCUT_DATABASE_URL: a URL of SQLite (sqlite:///FILE) or PostgreSQL (postgresql://…)")
+    def _sqlite(self, data_dir: Path) -> Engine:
+        place = f"sqlite:///{data_dir / 'jobs.sqlite3'}"
         engine = create_engine(place, connect_args={"timeout": BUSY_S, "check_same_thread": False})
 
         @event.listens_for(engine, "connect")
@@ -97,14 +95,16 @@ class Database:
         return engine
 
     def _postgres(self, url: str) -> Engine:
+        if not url.startswith("postgres"):
+            raise ValueError("database_url: must be a postgresql:// URL; without one, SQLite is in data_dir")
         try:
             place = make_url(url).set(drivername="postgresql+psycopg")
             connect = {"connect_timeout": 5, "options": "-c statement_timeout=60000", "tcp_user_timeout": 10_000}
             return create_engine(place, pool_pre_ping=True, pool_timeout=10, connect_args=connect)
         except (ArgumentError, ValueError):
-            raise ValueError("POWERCUT_DATABASE_URL: not a URL like postgresql://user:password@host/name") from None
+            raise ValueError("database_url: not a URL like postgresql://user:password@host/name") from None
         except (ModuleNotFoundError, NoSuchModuleError):
-            raise ValueError("POWERCUT_DATABASE_URL: PostgreSQL needs `pip install powercut[postgres]`") from None
+            raise ValueError("database_url: PostgreSQL needs `pip install powercut[postgres]`") from None
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -126,7 +126,7 @@ class Database:
             if self._migrated:
                 return
             if not self.is_postgres:
-                Path(self._engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+                self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # prompts and answers are in it
             with self._engine.begin() as connection:
                 if self.is_postgres:
                     connection.execute(select(text(f"pg_advisory_xact_lock({MIGRATION_LOCK})")))

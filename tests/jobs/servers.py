@@ -94,6 +94,22 @@ def completion_row(number: int, **body: Any) -> dict[str, Any]:
     return {"custom_id": f"row-{number}", "method": "POST", "url": "/v1/completions", "body": asked}
 
 
+def mixed_row(number: int) -> dict[str, Any]:
+    """Rows of every kind: plain, several chains, alternatives, the steps in the reply, several tries, paper mode."""
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"n": 2},
+        {"logprobs": 2},
+        {"power": {**CHAIN, "include": ["chain"]}},
+        {"power": {**CHAIN, "method": "multiple_try", "steps_per_block": 2}},
+        {"power": {**CHAIN, "mode": "paper"}},
+        {"prompt": ["a", "b"], "power": {**CHAIN, "method": "uniform_cut", "max_generated_tokens": 60}},
+        {"power": {"method": "smc", "particles": 4, "blocks": 4}},
+        {"power": None},
+    ]
+    return completion_row(number, **kinds[number % len(kinds)])
+
+
 def jsonl(rows: Sequence[Any]) -> bytes:
     """Rows as a file."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -154,6 +170,10 @@ def answers(lines: Rows) -> dict[str, Any]:
     for line in lines:
         assert line["custom_id"] not in found, "a row has two results"
         body = line["response"]["body"]
-        steps = {name: body["usage"]["power"][name] for name in ("steps", "accepted", "moved")}
+        power = body["usage"].get("power", {})
+        steps = {name: power.get(name) for name in ("steps", "accepted", "moved")}
+        for choice in body["choices"]:
+            for step in choice.get("power", {}).get("chain", []):
+                del step["generated_tokens"]
         found[line["custom_id"]] = (body["choices"], body["usage"]["completion_tokens"], steps)
     return found

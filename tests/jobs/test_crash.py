@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.jobs.servers import ServerProcess, answers, completion_row, content, finish, look, submit, tabular
+from tests.jobs.servers import ServerProcess, answers, content, finish, look, mixed_row, submit, tabular
 
 ROWS = 500
 
@@ -18,7 +18,7 @@ def undisturbed(table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("undisturbed")
     server = ServerProcess(tabular(table_file, folder / "data", None), folder / "log.txt")
     with server.running() as url:
-        done = finish(url, submit(url, [completion_row(number) for number in range(ROWS)]))
+        done = finish(url, submit(url, [mixed_row(number) for number in range(ROWS)]))
         assert done["request_counts"] == {"total": ROWS, "completed": ROWS, "failed": 0, "resumed": 0}
         return answers(content(url, done["output_file_id"]))
 
@@ -29,7 +29,7 @@ def check_kills(
     rng = random.Random(seed)
     server = ServerProcess(tabular(table, folder / "data", database_url), folder / "log.txt")
     with server.running() as url:
-        batch = submit(url, [completion_row(number) for number in range(ROWS)])
+        batch = submit(url, [mixed_row(number) for number in range(ROWS)])
         resumed = [kill_at(server, batch, done, rng) for done in sorted(rng.choices(range(ROWS), k=kills))]
         done = finish(url, batch)
         found = content(url, done["output_file_id"])

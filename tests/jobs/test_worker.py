@@ -3,14 +3,16 @@
 import http.client
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from sampler.errors import EngineDead, EngineError, EngineOutOfMemory, EngineOverloaded
+from service.cli import app
 from service.jobs.worker import TRIES
 from service.keys import new_key
 from service.settings import Settings
@@ -159,7 +161,7 @@ def test_a_slow_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
         boundary = "b"
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n{{}}\n'
 
-        def pieces() -> Any:
+        def pieces() -> Iterator[bytes]:
             yield head.encode()
             raise RuntimeError("the client is gone")
 
@@ -221,6 +223,34 @@ def test_a_gigabyte_is_refused_before_it_is_sent(tmp_path: Path) -> None:
         assert reply.status == 413
         assert json.loads(reply.read())["error"]["code"] == "file_too_large"
         connection.close()
+
+
+def test_more_than_was_declared_is_refused_as_it_arrives(tmp_path: Path) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        for _ in range(64):
+            yield b" " * (1 << 16)
+
+    with serving(FaultyEngine(letters_table()), settings(tmp_path, max_upload_bytes=1 << 20)) as url:
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        reply = ask("POST", f"{url}/v1/files", content=pieces(), headers=headers)  # in chunks, of no declared length
+        assert_error(reply, 413)
+        assert not list((tmp_path / "files").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("mysql://x/y", "postgresql://"), ("sqlite:///x.db", "data_dir"), ("postgresql://[::1", "not a URL")],
+)
+def test_a_database_that_cannot_be_is_one_clear_line(url: str, says: str, table_file: Path) -> None:
+    words = ["serve", "--engine", "tabular", "--model", str(table_file), "--database-url", url]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("powercut: database_url")
+    assert says in line
 
 
 def test_answers_of_a_batch_are_those_of_single_requests(tmp_path: Path) -> None:
