@@ -32,7 +32,7 @@ def assert_mechanism(found: FitReply) -> None:
     assert [one.temperature for one in best.softmax_recall] == [1.0, 0.25, 0.1, 0.05]
     assert recall == sorted(recall)
     assert recall[0] < 0.1
-    assert recall[-1] > 0.6
+    assert recall[-1] > 5 * recall[0]
 
 
 @pytest.mark.parametrize("model", ["shared", "decoupled"])
@@ -54,6 +54,8 @@ def test_the_mechanism_over_draws(dimension: int, facts: int) -> None:
             if found.status == "feasible":
                 assert_mechanism(found)
         assert sum(found.status == "feasible" for found in draws) >= 3
+        recall = np.mean([[one.mean_probability for one in found.solution.softmax_recall] for found in draws], axis=0)
+        print(model, "softmax recall at 1, 0.25, 0.1, 0.05:", recall.round(3))
         hebbian = [found.hebbian.target_threshold_correlation or 0.0 for found in draws]
         assert abs(np.mean(hebbian)) <= 0.25
         distances[model] = [found.solution.quarter_circle_ks for found in draws]
