@@ -14,7 +14,9 @@ from tests.service.tables import endless_table
 LONG_CHAIN: dict[str, Any] = {"blocks": 12, "steps_per_block": 20, "top_k": None}
 
 
-@pytest.fixture(params=["table", pytest.param("SmolLM2", marks=[pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.fixture(
+    params=["table", pytest.param("SmolLM2", marks=[pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], dict[str, Any]]:
     """A server's options, and a row with one long chain for it."""
     if request.param == "table":
