@@ -35,6 +35,7 @@ def config(examples: int) -> Any:
     return SchemathesisConfig.from_dict(
         {
             "seed": 1,
+            "request-timeout": 60,  # the first analysis of a kind starts a process
             "headers": {"Authorization": f"Bearer {KEY}"},
             "checks": {"positive_data_acceptance": {"expected-statuses": accepted}},
             "generation": {"deterministic": True, "max-examples": examples, "database": "none"},

@@ -98,7 +98,7 @@ class ErrorFeedback(AnalysisRequest):
 
     enabled: bool = True
     step: Literal["auto", "inverse_sqrt", "constant"] = "auto"
-    gamma: Annotated[float | None, Field(gt=0, le=1e6)] = None
+    gamma: Annotated[float | None, Field(ge=1e-12, le=1e6)] = None
 
     @model_validator(mode="after")
     def _gamma_is_used(self) -> Self:

@@ -83,6 +83,8 @@ def _combine(generators: Points, wanted: NDArray[np.float64]) -> list[tuple[int,
     """
     allowed = np.arange(len(generators))
     for _ in range(PROPOSALS):
+        if not len(allowed):
+            return None
         chosen = _propose(generators[allowed], wanted)
         if chosen is None or not len(chosen):
             return None

@@ -6,6 +6,7 @@ once, Δ(q, p) ≤ (KL + ln(I_Δ(n)/δ))/n. The formulas' proofs are two lines e
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -50,7 +51,7 @@ def best_beta(q: float, divergence: float, n: int, delta: float) -> float:
         return math.expm1(exponent) / math.expm1(-beta)
 
     low, high = (math.log(end) for end in BETA_RANGE)
-    found = minimize_scalar(bound, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
+    found: Any = minimize_scalar(bound, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
     return math.exp(float(found.x))
 
 
