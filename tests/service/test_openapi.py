@@ -87,8 +87,14 @@ def test_thousands_of_requests_find_no_difference_between_the_service_and_its_sc
     assert all(answered[path] > 10 for path in ("/v1/completions", "/v1/chat/completions", "/tokenize"))
 
 
+def fuzzed() -> list[Any]:
+    """The analyses that answer requests; one that starts a process for each takes minutes."""
+    asked = (one for one in REGISTRY.values() if not one.job_only)
+    return [pytest.param(one.name, marks=pytest.mark.long if one.own_process else ()) for one in asked]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, one in REGISTRY.items() if not one.job_only])
+@pytest.mark.parametrize("name", fuzzed())
 def test_analyses_answer_as_the_schema_says(name: str, tmp_path: Path) -> None:
     """Fewer requests: an analysis computes, in a process of its own."""
     sent, _, found = failures(published(tmp_path, examples=8).include(path=PREFIX + name))
