@@ -100,6 +100,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._store.quiet()
         with suppress(StoreUnavailable):  # its leases run out by themselves
             if self._store.exists:
                 await self._write(all_checkpoints=True)
