@@ -65,6 +65,7 @@ def failures(examples: int) -> tuple[Counter[str], Counter[str], list[str]]:
                 ]
         elif isinstance(event, events.NonFatalError | events.FatalError):
             found.append(str(event))
+    app.state.store.close()
     return sent, answered, found
 
 
