@@ -5,10 +5,10 @@ Nothing is opened before it is needed: a server whose users send no batches touc
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from platformdirs import user_data_path
 
@@ -53,6 +53,7 @@ class Store:
         self.places, self.checkpoint_s, self.poll_s = settings.batch_rows, settings.checkpoint_s, settings.batch_poll_s
         self.beat_s = settings.lease_s / 4
         self._presence = None if self.database.is_postgres else Presence(folder / "workers")
+        self._calls = set[Future[Any]]()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="jobs")
 
     @property
@@ -62,7 +63,14 @@ class Store:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of the store in one of its threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
+        call = self._threads.submit(partial(function, *args, **kwargs))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return await asyncio.wrap_future(call)
+
+    async def quiet(self) -> None:
+        """Wait for the calls that run, and for those nobody waits for: a cancelled claim is made all the same."""
+        await asyncio.gather(*map(asyncio.wrap_future, list(self._calls)), return_exceptions=True)
 
     def take_over(self, worker: str) -> None:
         """Say that this worker lives, and give back the rows of those of this folder that died."""

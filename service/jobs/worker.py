@@ -75,6 +75,8 @@ class Worker:
         self._outcomes: list[Outcome] = []
         self._again: list[Again] = []
         self._news, self._dirty, self._due = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._rows_lock = asyncio.Lock()
+        """Leases and results touch the same rows, in whatever order: at once they could lock each other out."""
         self._loops: list[asyncio.Task[None]] = []
         self._troubled = self._unsure = False
         self.counted: dict[str, int] = {}
@@ -100,6 +102,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._store.quiet()
         with suppress(StoreUnavailable):  # its leases run out by themselves
             if self._store.exists:
                 await self._write(all_checkpoints=True)
@@ -210,7 +213,8 @@ class Worker:
         for place in due:
             place.unsaved = False
         try:
-            await self._store.call(save)
+            async with self._rows_lock:
+                await self._store.call(save)
         except BaseException:
             self._outcomes, self._again = outcomes + self._outcomes, again + self._again
             for place in due:
@@ -231,7 +235,9 @@ class Worker:
     async def _beat(self) -> None:
         if self._places:
             here = set(self._places)
-            for key in here - await self._store.call(self._store.rows.beat, self.id):
+            async with self._rows_lock:
+                ours = await self._store.call(self._store.rows.beat, self.id)
+            for key in here - ours:
                 self._lose(key)
         await asyncio.sleep(self._store.beat_s)
 

@@ -74,6 +74,7 @@ def failures(schema: Any) -> tuple[Counter[str], Counter[str], list[str]]:
                 ]
         elif isinstance(event, events.NonFatalError | events.FatalError):
             found.append(str(event))
+    app.state.store.close()
     return sent, answered, found
 
 
