@@ -14,7 +14,8 @@ from tests.evals.running import lasting
 from tests.service.serving import ROOT, wait_until
 
 POWER = '{"blocks": 4, "steps_per_block": 4, "prefetch": false}'
-LIMIT_S = 240.0
+LIMIT_S = 600.0
+"""For one undisturbed run: minutes on a machine that does ten other things."""
 
 
 def command(url: str, output: Path, kind: str, repeats: int) -> list[str]:
@@ -67,10 +68,10 @@ def test_killed_a_few_times(kind: str, tmp_path: Path, powercut: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["run", "compare"])
 def test_killed_fifty_times(kind: str, tmp_path: Path, powercut: str) -> None:
-    check(kind, tmp_path, powercut, kills=50, repeats=10)
+    check(kind, tmp_path, powercut, kills=50, repeats=10 if kind == "run" else 5)
 
 
 def check(kind: str, folder: Path, url: str, kills: int, repeats: int) -> None:
