@@ -87,7 +87,7 @@ class L1Regression:
         exact = np.linalg.lstsq(self.inputs, self.targets, rcond=None)[0]
         scale = np.abs(self.targets).max() + np.abs(self.inputs).max()
         if np.abs(self.inputs @ exact - self.targets).max() <= 1e-12 * scale:
-            return np.asarray(exact).reshape(self.shape)
+            return np.asarray(exact, dtype=np.float64).reshape(self.shape)
         count, size = self.inputs.shape
         above = np.hstack([self.inputs, -np.eye(count)])
         below = np.hstack([-self.inputs, -np.eye(count)])

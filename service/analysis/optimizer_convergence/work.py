@@ -1,9 +1,8 @@
 """Computes and draws `optimizer-convergence`."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from service.analysis.frame import AnalysisError, Context, Notice
@@ -20,6 +19,9 @@ from service.analysis.optimizer_convergence.schema import (
     OptimizerConvergenceReply,
     OptimizerConvergenceRequest,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TOLERANCE = 1e-9
 Verdict = Literal["stalled", "decreasing", "diverging"]
@@ -145,8 +147,10 @@ def notices(problem: Problem, feedback: Run | None, limit: Bound | None) -> list
     return found
 
 
-def draw(request: OptimizerConvergenceRequest, response: OptimizerConvergenceReply) -> Figure:
+def draw(request: OptimizerConvergenceRequest, response: OptimizerConvergenceReply) -> "Figure":
     """Loss above the optimum against steps."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     curves = [("without error feedback", response.baseline), ("with error feedback", response.error_feedback)]

@@ -4,10 +4,9 @@ Its default takes five Newton-Schulz steps with coefficients that do not converg
 out unequal, so the trace drifts. Coefficients that converge, with enough steps, give the polar factor and the floor.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from service.analysis.frame import AnalysisError, Context, Notice
@@ -18,6 +17,9 @@ from service.analysis.optimizer_convergence.objectives import DiagonalAbs
 from service.analysis.optimizer_convergence.schedules import PolyakSchedule
 from service.analysis.optimizer_convergence.schema import TorchMuonReply, TorchMuonRequest, TorchRun
 from service.analysis.optimizer_convergence.work import describe_floor, thin
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ORTHOGONALISERS = (((3.4445, -4.775, 2.0315), 5), ((1.5, -0.5, 0.0), 30), ((1.875, -1.25, 0.375), 20))
 """torch's default, and the cubic and quintic iterations that converge to the polar factor."""
@@ -36,9 +38,9 @@ def load_torch() -> Any:
         import torch
         import torch.optim
     except ImportError:
-        raise AnalysisError("torch", "is not installed on this server", status=501, code="no_torch") from None
+        raise AnalysisError("torch", "is not installed on this server", status=503, code="no_torch") from None
     if not hasattr(torch.optim, "Muon"):
-        raise AnalysisError("torch", "has no Muon here; 2.9 or newer has", status=501, code="no_torch")
+        raise AnalysisError("torch", "has no Muon here; 2.9 or newer has", status=503, code="no_torch")
     return torch
 
 
@@ -136,8 +138,10 @@ def _describe(
     )
 
 
-def draw(request: TorchMuonRequest, response: TorchMuonReply) -> Figure:
+def draw(request: TorchMuonRequest, response: TorchMuonReply) -> "Figure":
     """Loss against steps, a curve a run."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for run in response.runs:
