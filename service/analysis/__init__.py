@@ -15,17 +15,10 @@ from service.analysis.small_data_bounds import BENCHMARK_BOUNDS, PAC_BAYES_BOUND
 ANALYSES: dict[str, Analysis[Any, Any]] = {
     analysis.name: analysis
     for analysis in (
-<<<<<<< HEAD
         CONSTRAINED_SPARSITY,
         POSITIVE_QUERY_LEARNING,
         CERTIFICATE,
         LEARNABILITY,
-=======
-        POSITIVE_QUERY_LEARNING,
-        CERTIFICATE,
-        LEARNABILITY,
-        CONSTRAINED_SPARSITY,
->>>>>>> analysis3
         OPTIMIZER_CONVERGENCE,
         TORCH_MUON,
         ASSOCIATIVE_MEMORY,

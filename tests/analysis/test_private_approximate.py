@@ -114,13 +114,9 @@ def test_blocks_without_k_dimensions_agree_with_nobody() -> None:
     """Zero rows, into which bad ones are turned, must not elect a subspace that no row named."""
     rng = np.random.default_rng(0)
     plan = approximate.make_plan(1e-5, 2, 16, N, BLOCKS, POINTS, rng)
-<<<<<<< HEAD
-    for rows in (np.zeros((N, 16)), rng.standard_normal((N, 1)) * np.ones((1, 16))):
-=======
     line: Array = rng.standard_normal((N, 1)) * np.ones((1, 16))
     empty: Array = np.zeros((N, 16))
     for rows in (empty, line):
->>>>>>> analysis3
         key, margin = approximate.gap(approximate.count_votes(rows, plan))
         assert margin == 0
         assert not approximate.is_cell(key, plan)

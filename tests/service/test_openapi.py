@@ -4,6 +4,8 @@ Schemathesis writes the requests, valid and invalid ones, for every route of the
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,13 @@ def quick_engine() -> FaultyEngine:
     return FaultyEngine(table, context=64)
 
 
-def published(data_dir: Path, examples: int) -> Any:
+@contextmanager
+def published(data_dir: Path, examples: int) -> Iterator[Any]:
     """The document of a server with keys, to be tried with so many examples a route and phase."""
     app = create_app(quick_engine(), Settings(max_answers=8, keys=SecretStr(KEY_LINE), data_dir=data_dir))
     headers = {"Authorization": f"Bearer {KEY}"}
-    return schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples), headers=headers)
+    yield schemathesis.openapi.from_asgi("/openapi.json", app, config=config(examples), headers=headers)
+    app.state.store.close()
 
 
 def failures(schema: Any) -> tuple[Counter[str], Counter[str], list[str]]:
@@ -74,13 +78,13 @@ def failures(schema: Any) -> tuple[Counter[str], Counter[str], list[str]]:
                 ]
         elif isinstance(event, events.NonFatalError | events.FatalError):
             found.append(str(event))
-    app.state.store.close()
     return sent, answered, found
 
 
 @pytest.mark.slow
 def test_thousands_of_requests_find_no_difference_between_the_service_and_its_schema(tmp_path: Path) -> None:
-    sent, answered, found = failures(published(tmp_path, examples=60).exclude(path_regex=ANALYSES))
+    with published(tmp_path, examples=60) as schema:
+        sent, answered, found = failures(schema.exclude(path_regex=ANALYSES))
 
     print(dict(sent), dict(answered))
     assert not found, f"{len(found)} failed checks:\n" + "\n".join(dict.fromkeys(found))
@@ -98,7 +102,8 @@ def fuzzed() -> list[Any]:
 @pytest.mark.parametrize("name", fuzzed())
 def test_analyses_answer_as_the_schema_says(name: str, tmp_path: Path) -> None:
     """Fewer requests: an analysis computes, in a process of its own."""
-    sent, _, found = failures(published(tmp_path, examples=8).include(path=PREFIX + name))
+    with published(tmp_path, examples=8) as schema:
+        sent, _, found = failures(schema.include(path=PREFIX + name))
 
     print(dict(sent))
     assert not found, f"{len(found)} failed checks:\n" + "\n".join(dict.fromkeys(found))

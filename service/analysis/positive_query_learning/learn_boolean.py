@@ -13,7 +13,7 @@ from service.analysis.positive_query_learning.schema import (
     HypothesisReply,
     PositiveQueryReply,
     PositiveQueryRequest,
-    Transcript,
+    TranscriptReply,
 )
 
 WIDTH = 2
@@ -114,7 +114,7 @@ def _done(
         positives_needed=needed,
         false_negative_upper_bound=boolean.error_bound(mistakes, len(sample), request.delta),
         false_positives=CERTAIN,
-        transcript=Transcript(
+        transcript=TranscriptReply(
             positives=[*request.positive_examples, *yes], negatives=[one.point for one in asked if not one.label]
         ),
         classified=classified,

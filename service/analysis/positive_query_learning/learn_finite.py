@@ -18,7 +18,7 @@ from service.analysis.positive_query_learning.schema import (
     HypothesisReply,
     PositiveQueryReply,
     PositiveQueryRequest,
-    Transcript,
+    TranscriptReply,
 )
 
 METHOD = "splitting queries until the sample has a small certificate (derived)"
@@ -66,7 +66,7 @@ def learn(request: PositiveQueryRequest, context: Context) -> PositiveQueryReply
         positives_needed=math.ceil((size * math.log(2 * domain) + math.log(1 / request.delta)) / request.epsilon),
         false_negative_upper_bound=bound,
         false_positives="none (certified)",
-        transcript=Transcript(positives=[*sorted(set(examples)), *yes], negatives=no),
+        transcript=TranscriptReply(positives=[*sorted(set(examples)), *yes], negatives=no),
         classified=None if request.classify is None else [one in elements for one in classify],
     )
 

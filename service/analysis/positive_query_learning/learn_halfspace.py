@@ -24,7 +24,7 @@ from service.analysis.positive_query_learning.schema import (
     PositiveQueryRequest,
     QueryReply,
     RoundReply,
-    Transcript,
+    TranscriptReply,
 )
 
 MAX_ROUNDS, HOLDOUT = 200, 0.2
@@ -67,7 +67,7 @@ def learn(request: PositiveQueryRequest, context: Context) -> PositiveQueryReply
         positives_needed=None,
         false_negative_upper_bound=miss_bound(judged.count(False), len(judged), request.delta),
         false_positives="none (certified)" if _is_exact(request) else "none but for float64's rounding",
-        transcript=Transcript(positives=kept.tolist(), negatives=negatives.tolist()),
+        transcript=TranscriptReply(positives=kept.tolist(), negatives=negatives.tolist()),
         classified=None if request.classify is None else [judge(point) for point in classify],
     )
 

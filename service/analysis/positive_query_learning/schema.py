@@ -139,6 +139,13 @@ class Transcript(AnalysisRequest):
     negatives: Annotated[list[AskedVector | Element], Field(default_factory=list, max_length=EXAMPLES_LIMIT)]
 
 
+class TranscriptReply(ReplyPart):
+    """Points with labels, as learned; a run without queries may keep no positive."""
+
+    positives: list[AskedVector | Element]
+    negatives: list[AskedVector | Element]
+
+
 class RoundReply(ReplyPart):
     """A region of the fast test: with y = (x, 1) inside the subspace, center·y > Σ c·(high if c > 0 else low)."""
 
@@ -176,7 +183,7 @@ class PositiveQueryReply(AnalysisResponse):
     positives_needed: Annotated[int | None, Field(description="for epsilon and delta, where a formula says so")]
     false_negative_upper_bound: Annotated[float | None, Field(description="but with probability delta")]
     false_positives: Annotated[str | None, Field(description="what is promised of them")]
-    transcript: Transcript | None
+    transcript: TranscriptReply | None
     classified: list[bool] | None
 
 
