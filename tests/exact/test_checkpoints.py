@@ -17,7 +17,8 @@ from sampler.params import PowerParams
 from sampler.rng import DrawKey
 from sampler.state import ChainState
 from sampler.trace import Segment
-from service.render import completion_logprobs, power_report
+from service.logprobs import answer_shown
+from service.render import power_report
 from tests.exact.checks import same_trace
 from tests.exact.models import EndlessEngine
 
@@ -81,7 +82,7 @@ def reply_of(engine: EndlessEngine, given: Answer, events: list[Event], mode: st
     report = power_report(given, mode, events)
     for step in report["chain"]:
         del step["generated_tokens"]
-    return {"text": text, "power": report, "logprobs": completion_logprobs(given, engine.tokenizer, text, 2)}
+    return {"text": text, "power": report, "logprobs": answer_shown(given, engine.tokenizer, text, 2)}
 
 
 @pytest.mark.parametrize("kind", [EndlessEngine, OwnDraws])
