@@ -17,7 +17,7 @@ from sampler.params import PowerParams
 from sampler.rng import DrawKey
 from sampler.state import ChainState
 from sampler.trace import Segment
-from service.logprobs import answer_shown, completion_logprobs
+from service.logprobs import answer_shown
 from service.render import power_report
 from tests.exact.checks import same_trace
 from tests.exact.models import EndlessEngine
@@ -82,8 +82,7 @@ def reply_of(engine: EndlessEngine, given: Answer, events: list[Event], mode: st
     report = power_report(given, mode, events)
     for step in report["chain"]:
         del step["generated_tokens"]
-    shown = answer_shown(given, engine.tokenizer, text, 2)
-    return {"text": text, "power": report, "logprobs": completion_logprobs(shown, engine.tokenizer, 2)}
+    return {"text": text, "power": report, "logprobs": answer_shown(given, engine.tokenizer, text, 2)}
 
 
 @pytest.mark.parametrize("kind", [EndlessEngine, OwnDraws])
