@@ -33,8 +33,8 @@ class ServedLm(AnalysisRequest):
 class Dataset(AnalysisRequest):
     """Rows of features with a class each."""
 
-    features: list[Annotated[list[float], Field(min_length=1, max_length=4096)]] = Field(
-        min_length=4, max_length=50_000
+    features: list[Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=4096)]] = (
+        Field(min_length=4, max_length=50_000)
     )
     labels: list[Annotated[int, Field(ge=0, le=999)]] = Field(min_length=4, max_length=50_000)
     test_fraction: float = Field(

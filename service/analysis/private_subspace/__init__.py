@@ -23,7 +23,8 @@ def _as_list(given: Any) -> Any:
     return given
 
 
-NUMBERS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}, "minItems": 2}
+ROW = {"type": "array", "items": {"type": "number"}, "maxItems": 4096}
+NUMBERS = {"type": "array", "items": ROW, "minItems": 2, "maxItems": MAX_ROWS}
 Rows = Annotated[list[Any], BeforeValidator(_as_list), Field(max_length=MAX_ROWS), WithJsonSchema(NUMBERS)]
 """Rows as they came. Whatever is wrong with one of them makes it a zero row, for an error would tell of it."""
 

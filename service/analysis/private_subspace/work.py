@@ -5,10 +5,9 @@ import secrets
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from service.analysis.frame import Context, Notice
 from service.analysis.private_subspace import (
@@ -31,6 +30,9 @@ from service.analysis.private_subspace.check import (
     integer_rows,
 )
 from service.analysis.private_subspace.selection import exactly, half_width, is_released, release_probability
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Basis = list[list[int | str | float]]
 WEAK = 0.3
@@ -178,8 +180,10 @@ def debug(request: SubspaceRequest, release: Release) -> Debug:
     )
 
 
-def draw(request: SubspaceRequest, response: SubspaceResponse) -> Figure:
+def draw(request: SubspaceRequest, response: SubspaceResponse) -> "Figure":
     """The basis as a picture, beside the release probability by margin. The rows themselves are not looked at."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     if response.basis is None:
