@@ -30,12 +30,13 @@ class ServedLm(AnalysisRequest):
     context_tokens: int = Field(default=64, ge=4, le=512, description="prompts are cut to so many tokens")
 
 
+Features = Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=4096)]
+
+
 class Dataset(AnalysisRequest):
     """Rows of features with a class each."""
 
-    features: list[Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=4096)]] = (
-        Field(min_length=4, max_length=50_000)
-    )
+    features: list[Features] = Field(min_length=4, max_length=50_000)
     labels: list[Annotated[int, Field(ge=0, le=999)]] = Field(min_length=4, max_length=50_000)
     test_fraction: float = Field(
         default=0.2, ge=0, le=0.9, description="rows kept for the accuracy; 0 = all, trained on"
