@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -16,6 +17,8 @@ ENDED = {"completed", "failed", "expired", "cancelled"}
 PASSING = {408, 429, 500, 502, 503, 504, 507}
 LONGEST_WAIT_S = 15.0
 DEFAULT_ENDPOINT = "/v1/completions"
+RUN = "powercut_run"
+"""Metadata of a batch: which start of the command made it."""
 
 
 class Refused(Exception):
@@ -48,10 +51,22 @@ class BatchClient:
 
         return self._patiently(send)["id"]
 
-    def create(self, file_id: str, endpoint: str, window: str) -> str:
-        """Begin a batch; its id."""
-        asked = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window}
-        return self._patiently(lambda: self._http.post("/v1/batches", json=asked))["id"]
+    def create(self, file_id: str, endpoint: str, window: str, run: str) -> str:
+        """Begin a batch, once for a `run` however often a reply is lost; its id."""
+        asked = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "metadata": {RUN: run}}
+
+        def send() -> httpx.Response:
+            known = self.find(run)  # the reply to an earlier try may have been lost
+            if known is not None:
+                return self._http.get(f"/v1/batches/{known}")
+            return self._http.post("/v1/batches", json=asked)
+
+        return self._patiently(send)["id"]
+
+    def find(self, run: str) -> str | None:
+        """The batch that a run has begun, None if it has begun none."""
+        newest = self._patiently(lambda: self._http.get("/v1/batches", params={"limit": 100})).get("data", [])
+        return next((batch["id"] for batch in newest if (batch.get("metadata") or {}).get(RUN) == run), None)
 
     def look(self, batch_id: str) -> dict[str, Any]:
         """The batch object."""
@@ -159,7 +174,7 @@ class Run:
     def read_id(output: Path) -> str | None:
         """The batch that writes to an output file, None if no state file says so."""
         state = read_state(output)
-        return None if state is None else state.batch_id
+        return None if state is None else state.batch_id or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +184,8 @@ class State:
     url: str
     input_sha256: str
     batch_id: str
+    run: str = ""
+    """Written before the batch is made, when `batch_id` is empty still: so that it is made once."""
 
 
 def state_path(output: Path) -> Path:
@@ -188,13 +205,19 @@ def open_run(client: BatchClient, source: Path, output: Path, window: str) -> Ru
     """The batch that was begun before for this input, output and server, or a new one."""
     digest = digest_of(source)
     state = read_state(output)
-    if state is not None and (state.url, state.input_sha256) == (client.url, digest) and _is_known(client, state):
+    if state is not None and (state.url, state.input_sha256) != (client.url, digest):
+        state = None
+    if state is not None and state.batch_id and _is_known(client, state):
         return Run(output, state.batch_id, is_resumed=True)
     if not output.parent.is_dir():
         raise Refused(f"{output.parent} is no folder")
-    batch_id = client.create(client.upload(source), endpoint_of(source), window)
-    _remember(State(client.url, digest, batch_id), output)
-    return Run(output, batch_id)
+    run = state.run if state is not None and not state.batch_id else ""
+    begun = client.find(run) if run else None
+    run = run or uuid.uuid4().hex
+    _remember(State(client.url, digest, "", run), output)
+    batch_id = begun or client.create(client.upload(source), endpoint_of(source), window, run)
+    _remember(State(client.url, digest, batch_id, run), output)
+    return Run(output, batch_id, is_resumed=begun is not None)
 
 
 def _is_known(client: BatchClient, state: State) -> bool:

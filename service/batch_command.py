@@ -128,6 +128,8 @@ def finish(client: BatchClient, run: Run, batch: dict[str, Any], console: Consol
         if file_id is not None:
             client.download(file_id, path)
             console.print(f"wrote {path}", style="dim")
+        elif path == run.errors:
+            path.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
     run.forget()
     console.print(f"{batch['status']}: {cost(batch)}", style="dim", highlight=False)
     return batch["status"] != "completed" or batch["request_counts"]["failed"] > 0

@@ -10,8 +10,8 @@ from typing import Protocol
 from sqlalchemy import delete, insert, select
 
 from service.jobs.database import Database
-from service.jobs.tables import chunks
-from service.jobs.unavailable import unavailable
+from service.jobs.tables import chunks, files
+from service.jobs.unavailable import StoreUnavailable, unavailable
 
 CHUNK_BYTES = 1 << 18
 ABANDONED_S = 3600.0
@@ -131,6 +131,7 @@ class DiskWriter:
             self._file.close()
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)  # kept, but of no use
 
 
 class DatabaseBytes:
@@ -151,10 +152,16 @@ class DatabaseBytes:
                 place = (chunks.c.file_id == file_id, chunks.c.number == number)
                 data = connection.execute(select(chunks.c.data).where(*place)).scalar()
             if data is None:
+                if number * CHUNK_BYTES + skipped < self._bytes_of(file_id):
+                    raise StoreUnavailable("a stored file is not whole")
                 return
             if piece := bytes(data)[skipped:]:
                 yield piece
             number, skipped = number + 1, 0
+
+    def _bytes_of(self, file_id: str) -> int:
+        with self.database.read() as connection:
+            return connection.execute(select(files.c.bytes).where(files.c.id == file_id)).scalar() or 0
 
     def delete(self, file_id: str) -> None:
         """See `Bytes`."""
@@ -164,9 +171,8 @@ class DatabaseBytes:
     def sweep(self, known: frozenset[str]) -> None:
         """See `Bytes`. The files table says which were abandoned."""
         with self.database.write() as connection:
-            held = set(connection.execute(select(chunks.c.file_id).distinct()).scalars())
-            for file_id in held - known:
-                connection.execute(delete(chunks).where(chunks.c.file_id == file_id))
+            # One statement, one snapshot: a file is known before its first chunk, also one begun after `known`.
+            connection.execute(delete(chunks).where(chunks.c.file_id.not_in(select(files.c.id))))
 
 
 class DatabaseWriter:

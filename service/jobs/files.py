@@ -71,8 +71,8 @@ class Files:
         if FILE_ID.fullmatch(file_id) is None:
             raise no_such_file(file_id)
         query = select(files).where(files.c.id == file_id, files.c.owner == owner, files.c.status != "uploading")
-        if connection is not None:
-            found = connection.execute(query).first()
+        if connection is not None:  # who begins a batch on it, and who deletes it, take turns
+            found = connection.execute(query.with_for_update()).first()
         else:
             with self.database.read() as reading:
                 found = reading.execute(query).first()
@@ -116,10 +116,12 @@ class Files:
         """Delete what has expired and what was never finished, but for what open batches read."""
         in_use = select(batches.c.input_file_id).where(batches.c.status.in_(OPEN))
         with self.database.write() as connection:
-            abandoned = (files.c.status == "uploading") & (files.c.created_at < db_now() - ABANDONED_S)
-            connection.execute(
-                delete(files).where(or_(files.c.expires_at < db_now(), abandoned), files.c.id.not_in(in_use))
-            )
+            now = float(connection.execute(select(db_now())).scalar_one())
+            abandoned = (files.c.status == "uploading") & (files.c.created_at < now - ABANDONED_S)
+            doomed = or_(files.c.expires_at < now, abandoned)
+            connection.execute(select(files.c.id).where(doomed).order_by(files.c.id).with_for_update()).all()
+            # A statement of its own: it sees the batches begun while the files' locks were waited for.
+            connection.execute(delete(files).where(doomed, files.c.id.not_in(in_use)))
             known = frozenset(connection.execute(select(files.c.id)).scalars())
         self.content.sweep(known)
 

@@ -43,7 +43,7 @@ class Claimed:
     body: dict[str, Any]
     failures: int
     losses: int
-    checkpoint: dict[str, Any] | None
+    checkpoint: bytes | None
 
     @property
     def is_given_up(self) -> bool:
@@ -192,7 +192,7 @@ class Rows:
                 json.loads(row.body),
                 row.failures,
                 row.losses,
-                unpack(row.checkpoint) if row.checkpoint is not None else None,
+                None if row.checkpoint is None else bytes(row.checkpoint),
             )
             for row in found
         ]

@@ -5,7 +5,7 @@ each transaction see to: the file's position must be what it was, the status mus
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
@@ -18,12 +18,14 @@ from service.jobs.lines import Line, parse_line, problem, read_window
 from service.jobs.outcome import error_outcome
 from service.jobs.rows import Key, settle
 from service.jobs.tables import batches, files, results, rows
+from service.jobs.unavailable import StoreUnavailable
 
 WINDOW_LINES = 500
 """Lines of a file that become rows at once, so that a batch of any length takes little space while it runs."""
 WINDOW_BYTES = 4 << 20
 PAGE = 500
-"""Results written down at once."""
+"""Results read at once, if they are short."""
+PAGE_CHARS = 8 << 20
 LATE = problem("batch_expired", "the completion window ended before this request could be executed")
 
 
@@ -35,13 +37,21 @@ class Tending:
 
     def tend(self, worker: str, model: str) -> bool:
         """Do for each open batch what is due; whether anything was."""
-        mine = or_(batches.c.model == model, batches.c.model.is_(None), batches.c.expires_at < db_now())
+        ends = or_(batches.c.status.in_(("cancelling", "finalizing")), batches.c.expires_at < db_now())
+        mine = or_(batches.c.model == model, batches.c.model.is_(None), ends)
         free = or_(batches.c.tended_until.is_(None), batches.c.tended_until < db_now(), batches.c.tended_by == worker)
         with self.database.read() as connection:
             found = connection.execute(select(batches.c.id).where(batches.c.status.in_(OPEN), mine, free)).scalars()
             waiting = list(found)
-        done = [self._tend(worker, batch_id) for batch_id in waiting]
-        return any(done)
+        done, trouble = False, None
+        for batch_id in waiting:
+            try:
+                done = self._tend(worker, batch_id) or done
+            except StoreUnavailable as error:  # perhaps of this batch's file alone
+                trouble = error
+        if trouble is not None and not done:
+            raise trouble
+        return done
 
     def _tend(self, worker: str, batch_id: str) -> bool:
         free = or_(batches.c.tended_until.is_(None), batches.c.tended_until < db_now(), batches.c.tended_by == worker)
@@ -116,6 +126,10 @@ class Tending:
             pass
         with self.database.write() as connection:
             change(connection, batch_id, ("validating",), "in_progress")
+            batch = self._batch(connection, batch_id)
+            left = connection.execute(select(rows.c.number).where(rows.c.batch_id == batch_id).limit(1)).first()
+        if batch is None or batch.read_bytes < batch.file_bytes or left is not None:
+            return  # somebody else reads it too: the next turn goes on
         self._write_down(batch_id, ("in_progress",), "expired")
 
     def _settle_expired(self, batch_id: str) -> bool:
@@ -141,7 +155,15 @@ class Tending:
         """Results to files, and the batch has ended; nothing is left behind where somebody else has ended it."""
         with self.database.read() as connection:
             owner = connection.execute(select(batches.c.owner).where(batches.c.id == batch_id)).scalar_one()
-        written = {ok: self._write_file(owner, batch_id, ok) for ok in (True, False)}
+        written: dict[bool, Upload | None] = {}
+        try:
+            for ok in (True, False):
+                written[ok] = self._write_file(owner, batch_id, ok)
+        except BaseException:
+            for upload in written.values():
+                if upload is not None:
+                    upload.drop()
+            raise
         try:
             with self.database.write() as connection:
                 ids = {ok: None if upload is None else upload.id for ok, upload in written.items()}
@@ -162,9 +184,9 @@ class Tending:
     def _write_file(self, owner: str, batch_id: str, ok: bool) -> Upload | None:
         upload: Upload | None = None
         try:
-            for lines in self._results(batch_id, ok):
+            for line in self._results(batch_id, ok):
                 upload = upload or self.files.begin(owner, is_input=False)
-                upload.write("".join(f"{line}\n" for line in lines).encode())
+                upload.write(f"{line}\n".encode())
             if upload is not None:
                 upload.keep()
         except BaseException:
@@ -173,19 +195,19 @@ class Tending:
             raise
         return upload
 
-    def _results(self, batch_id: str, ok: bool) -> Iterator[Sequence[str]]:
-        """Result lines in the order of the input, in pages."""
-        last = 0
+    def _results(self, batch_id: str, ok: bool) -> Iterator[str]:
+        """Result lines in the order of the input, a few in memory at a time: one may hold a chain of megabytes."""
+        mine = (results.c.batch_id == batch_id, results.c.ok == ok)
+        last, share = 0, 1
         while True:
-            query = select(results.c.number, results.c.line).where(results.c.batch_id == batch_id, results.c.ok == ok)
+            query = select(results.c.number, results.c.line).where(*mine, results.c.number > last)
             with self.database.read() as connection:
-                page = connection.execute(
-                    query.where(results.c.number > last).order_by(results.c.number).limit(PAGE)
-                ).all()
+                page = connection.execute(query.order_by(results.c.number).limit(share)).all()
             if not page:
                 return
-            yield [row.line for row in page]
-            last = page[-1].number
+            yield from (row.line for row in page)
+            last, longest = page[-1].number, max(len(row.line) for row in page)
+            share = max(1, min(PAGE, 2 * share, PAGE_CHARS // longest))
 
 
 class _EndedElsewhere(Exception):

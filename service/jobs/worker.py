@@ -9,6 +9,7 @@ down. A store that fails is waited out: nothing is lost, rows that are running r
 import asyncio
 import logging
 import uuid
+import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from sampler import errors
 from service.errors import describe
 from service.jobs.handlers import InvalidBody, RowContext, RowHandlers
 from service.jobs.outcome import error_outcome, response_outcome
-from service.jobs.rows import Again, Claimed, Key, Outcome
-from service.jobs.saved import from_plain, to_plain
+from service.jobs.rows import Again, Claimed, Key, Outcome, unpack
+from service.jobs.saved import SavedAnswer, from_plain, to_plain
 from service.jobs.store import Store
 from service.jobs.unavailable import StoreUnavailable
 
@@ -44,6 +45,15 @@ class Counts(Protocol):
     def row(self, event: str) -> None:
         """A row is done, failed or resumed."""
         ...
+
+
+def _saved_of(row: Claimed) -> dict[int, SavedAnswer]:
+    """Where a row was; from the start if another version of powercut has left what this one cannot read."""
+    try:
+        return from_plain(unpack(row.checkpoint)) if row.checkpoint is not None else {}
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
+        log.warning("the saved stages of a row cannot be read: it begins again")
+        return {}
 
 
 @dataclass(slots=True)
@@ -150,8 +160,7 @@ class Worker:
         await self._wait(self._news, self._store.poll_s)
 
     def _begin(self, row: Claimed) -> None:
-        saved = from_plain(row.checkpoint) if row.checkpoint is not None else {}
-        context = RowContext(row.key, row.owner, saved)
+        context = RowContext(row.key, row.owner)
         place = self._places[row.key] = Place(row, context, saved_at=asyncio.get_running_loop().time())
         context.changed = lambda: self._note_stage(place)
         if row.was_begun:
@@ -171,6 +180,7 @@ class Worker:
             if row.is_given_up:
                 self._outcomes.append(error_outcome(row.key, row.custom_id, GIVEN_UP))
             else:
+                place.context.saved = await self._store.call(_saved_of, row)
                 body = await self._handlers[row.url](row.body, place.context)
                 self._outcomes.append(response_outcome(row.key, row.custom_id, 200, body))
         except Exception as error:  # the row's boundary: every row gets a result
@@ -210,19 +220,18 @@ class Worker:
             plain = {key: to_plain(saved) for key, saved in stages.items()}
             self._store.rows.save(self.id, outcomes, again, plain)
 
+        before = [place.saved_at for place in due]
         for place in due:
-            place.unsaved = False
+            place.unsaved, place.saved_at = False, now  # a stage that ends meanwhile is timed from here
         try:
             async with self._rows_lock:
                 await self._store.call(save)
         except BaseException:
             self._outcomes, self._again = outcomes + self._outcomes, again + self._again
-            for place in due:
-                place.unsaved = True
+            for place, saved_at in zip(due, before, strict=True):
+                place.unsaved, place.saved_at = True, saved_at
             self._dirty.set()
             raise
-        for place in due:
-            place.saved_at = now
         for outcome in outcomes:
             self._counts.row("done" if outcome.ok else "failed")
         for key in ended:

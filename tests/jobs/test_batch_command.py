@@ -110,7 +110,7 @@ def test_status_and_cancel_find_a_batch_by_its_output(server: tuple[str, str], t
     source, output = written(tmp_path, [completion_row(number, **slow) for number in range(40)]), tmp_path / "out.jsonl"
     words = [*command("batch", "run", source), "-o", str(output), "--url", url, "--api-key", key]
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE)
-    while (state := read_state(output)) is None:
+    while (state := read_state(output)) is None or not state.batch_id:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -139,7 +139,11 @@ def test_it_goes_on_after_a_kill_of_the_command_and_of_the_server(table_file: Pa
     words = [*command("batch", "run", source), "-o", str(output), "--url", server.url, "--poll-s", "0.05"]
     with server.running() as url:
         first = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-        while (state := read_state(output)) is None or not look(url, state.batch_id)["request_counts"]["completed"]:
+        while (
+            (state := read_state(output)) is None
+            or not state.batch_id
+            or not look(url, state.batch_id)["request_counts"]["completed"]
+        ):
             time.sleep(0.02)
         first.kill()
         first.wait()

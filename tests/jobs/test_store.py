@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from service.errors import ApiError
 from service.jobs.database import HEAD, Database, db_now
 from service.jobs.outcome import response_outcome
-from service.jobs.rows import LOSSES_LIMIT, Again, Claimed, Key, share_out
+from service.jobs.rows import LOSSES_LIMIT, Again, Claimed, Key, share_out, unpack
 from service.jobs.store import Store
 from service.jobs.tables import batches, files, metadata, results, rows
 from service.jobs.unavailable import StoreUnavailable
@@ -133,7 +133,8 @@ def test_a_row_whose_worker_is_silent_is_taken_over_and_has_one_result(store: St
     silence(store)
     (second,) = other.rows.claim("quick", MODEL, 1)
     assert second.key == first.key
-    assert second.checkpoint == {"stage": 1, "value": float("inf")}
+    assert second.checkpoint is not None
+    assert unpack(second.checkpoint) == {"stage": 1, "value": float("inf")}
     assert second.was_begun
     assert store.rows.beat("slow") == set(), "the slow one hears that it has lost the row"
     store.rows.save("slow", [], checkpoints={first.key: {"stage": 7}})
