@@ -61,11 +61,21 @@ class Admission:
     ) -> None:
         self.settings = settings
         self.running_tokens = self.running_requests = self.batch_tokens = 0
-        self.queued_tokens = self.queued_requests = 0
+        self._waiting_tokens, self._waiting_requests = Counter[Priority](), Counter[Priority]()
         self._running_of = Counter[str]()
         self._waiting = {priority: OrderedDict[str, deque[Ticket]]() for priority in Priority}
         self._refused, self._clock = refused, clock
         self._finished = deque[tuple[float, int]](maxlen=REMEMBERED)
+
+    @property
+    def queued_tokens(self) -> int:
+        """The tokens of all that wait."""
+        return self._waiting_tokens.total()
+
+    @property
+    def queued_requests(self) -> int:
+        """How many wait, rows of batch jobs included."""
+        return self._waiting_requests.total()
 
     def enter(self, key: str, tokens: int, priority: Priority = Priority.INTERACTIVE) -> Ticket:
         """A place for a request of so many tokens, running or waiting.
@@ -98,19 +108,23 @@ class Admission:
             self._serve()
 
     def retry_after_s(self) -> int:
-        """Seconds until what waits now has probably run, at the pace of the last requests."""
+        """Seconds until what is ahead now has probably run, at the pace of the last requests.
+
+        Rows of batch jobs that wait are not ahead: interactive requests go first.
+        """
         if not self._finished:
             return GUESS_S
         passed = max(self._clock() - self._finished[0][0], 1e-3)
         pace = sum(tokens for _, tokens in self._finished) / passed
-        return max(1, min(LONGEST_S, math.ceil((self.queued_tokens + self.running_tokens) / max(pace, 1e-9))))
+        ahead = self._waiting_tokens[Priority.INTERACTIVE] + self.running_tokens
+        return max(1, min(LONGEST_S, math.ceil(ahead / max(pace, 1e-9))))
 
     def _refuse_if_full(self, ticket: Ticket) -> None:
-        limits = self.settings
-        of_key = len(self._waiting[ticket.priority].get(ticket.key, ()))
+        limits, mine = self.settings, ticket.priority
+        of_key = len(self._waiting[mine].get(ticket.key, ()))
         checks = (
-            ("queue_requests", self.queued_requests, limits.max_queued_requests, "max_queued_requests"),
-            ("queue_tokens", self.queued_tokens, limits.max_queued_tokens, "max_queued_tokens"),
+            ("queue_requests", self._waiting_requests[mine], limits.max_queued_requests, "max_queued_requests"),
+            ("queue_tokens", self._waiting_tokens[mine], limits.max_queued_tokens, "max_queued_tokens"),
             ("key_requests", of_key, limits.max_queued_requests_per_key, "max_queued_requests_per_key"),
         )
         for reason, seen, limit, name in checks:
@@ -159,8 +173,8 @@ class Admission:
         self._count_waiting(ticket, -1)
 
     def _count_waiting(self, ticket: Ticket, sign: int) -> None:
-        self.queued_tokens += sign * ticket.tokens
-        self.queued_requests += sign
+        self._waiting_tokens[ticket.priority] += sign * ticket.tokens
+        self._waiting_requests[ticket.priority] += sign
 
     def _count_running(self, ticket: Ticket, sign: int) -> None:
         self.running_tokens += sign * ticket.tokens

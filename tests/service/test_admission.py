@@ -133,6 +133,31 @@ def test_a_full_queue_says_which_limit_and_when_to_come_back(limits: dict[str, i
     assert account.enter("a", 7).state is State.WAITING
 
 
+@pytest.mark.parametrize("limit", ["max_queued_requests", "max_queued_tokens"])
+def test_rows_of_batch_jobs_that_wait_leave_the_queue_to_others(limit: str) -> None:
+    account = admission(**{limit: 10})
+    running_now = account.enter("a", 10)
+    rows = [account.enter("jobs", 10, BATCH) for _ in range(20)]
+    assert (account.queued_requests, account.queued_tokens) == (20, 200), "what is shown counts all"
+    assert account.enter("b", 10).state is State.WAITING
+    running_now.release()
+    assert running(rows) == []
+
+
+def test_rows_of_batch_jobs_that_wait_are_no_reason_to_come_back_later() -> None:
+    now = [0.0]
+    account = Admission(Settings(max_running_tokens=10), clock=lambda: now[0])
+    for _ in range(20):
+        ticket = account.enter("a", 10)
+        now[0] += 2.0
+        ticket.release()
+    account.enter("a", 10)
+    alone = account.retry_after_s()
+    for _ in range(20):
+        account.enter("jobs", 10, BATCH)
+    assert account.retry_after_s() == alone
+
+
 def test_the_time_to_come_back_follows_the_pace() -> None:
     now = [0.0]
     account = Admission(Settings(max_running_tokens=10), clock=lambda: now[0])
