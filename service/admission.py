@@ -45,9 +45,9 @@ class Ticket:
         """Wait until the request may run."""
         await self.turn.wait()
 
-    def release(self) -> None:
-        """Give the place back; a second time does nothing."""
-        self._admission.leave(self)
+    def release(self, *, done: bool = False) -> None:
+        """Give the place back; a second time does nothing. `done` says that its work was done, not given up."""
+        self._admission.leave(self, done=done)
 
 
 class Admission:
@@ -65,7 +65,9 @@ class Admission:
         self._running_of = Counter[str]()
         self._waiting = {priority: OrderedDict[str, deque[Ticket]]() for priority in Priority}
         self._refused, self._clock = refused, clock
-        self._finished = deque[tuple[float, int]](maxlen=REMEMBERED)
+        self._busy_s, self._busy_since = 0.0, 0.0
+        # Busy seconds at the end of a request, and its tokens; the first only tells since when the others count.
+        self._finished = deque([(0.0, 0)], maxlen=REMEMBERED + 1)
 
     @property
     def queued_tokens(self) -> int:
@@ -76,6 +78,11 @@ class Admission:
     def queued_requests(self) -> int:
         """How many wait, rows of batch jobs included."""
         return self._waiting_requests.total()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which something ran: what pace is told over, since idle hours say nothing of it."""
+        return self._busy_s + (self._clock() - self._busy_since if self.running_requests else 0.0)
 
     def enter(self, key: str, tokens: int, priority: Priority = Priority.INTERACTIVE) -> Ticket:
         """A place for a request of so many tokens, running or waiting.
@@ -96,14 +103,15 @@ class Admission:
             self._refuse_if_full(ticket)
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
-        """The request is over, or nobody waits for it any more."""
+    def leave(self, ticket: Ticket, *, done: bool = False) -> None:
+        """The request is over, or nobody waits for it any more; only one that is `done` tells of the pace."""
         was, ticket.state = ticket.state, State.OVER
         if was is State.WAITING:
             self._forget(ticket)
         elif was is State.RUNNING:
             self._count_running(ticket, -1)
-            self._finished.append((self._clock(), ticket.tokens))
+            if done:
+                self._finished.append((self.busy_s, ticket.tokens))
         if was is not State.OVER:
             self._serve()
 
@@ -112,10 +120,10 @@ class Admission:
 
         Rows of batch jobs that wait are not ahead: interactive requests go first.
         """
-        if not self._finished:
+        (since, _), *finished = self._finished
+        if not finished:
             return GUESS_S
-        passed = max(self._clock() - self._finished[0][0], 1e-3)
-        pace = sum(tokens for _, tokens in self._finished) / passed
+        pace = sum(tokens for _, tokens in finished) / max(self.busy_s - since, 1e-3)
         ahead = self._waiting_tokens[Priority.INTERACTIVE] + self.running_tokens
         return max(1, min(LONGEST_S, math.ceil(ahead / max(pace, 1e-9))))
 
@@ -177,6 +185,7 @@ class Admission:
         self._waiting_requests[ticket.priority] += sign
 
     def _count_running(self, ticket: Ticket, sign: int) -> None:
+        self._busy_s, self._busy_since = self.busy_s, self._clock()
         self.running_tokens += sign * ticket.tokens
         self.running_requests += sign
         if ticket.priority is Priority.INTERACTIVE:
