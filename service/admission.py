@@ -45,9 +45,9 @@ class Ticket:
         """Wait until the request may run."""
         await self.turn.wait()
 
-    def release(self) -> None:
-        """Give the place back; a second time does nothing."""
-        self._admission.leave(self)
+    def release(self, *, done: bool = False) -> None:
+        """Give the place back; a second time does nothing. `done` says that its work was done, not given up."""
+        self._admission.leave(self, done=done)
 
 
 class Admission:
@@ -61,11 +61,28 @@ class Admission:
     ) -> None:
         self.settings = settings
         self.running_tokens = self.running_requests = self.batch_tokens = 0
-        self.queued_tokens = self.queued_requests = 0
+        self._waiting_tokens, self._waiting_requests = Counter[Priority](), Counter[Priority]()
         self._running_of = Counter[str]()
         self._waiting = {priority: OrderedDict[str, deque[Ticket]]() for priority in Priority}
         self._refused, self._clock = refused, clock
-        self._finished = deque[tuple[float, int]](maxlen=REMEMBERED)
+        self._busy_s, self._busy_since = 0.0, 0.0
+        # Busy seconds at the end of a request, and its tokens; the first only tells since when the others count.
+        self._finished = deque([(0.0, 0)], maxlen=REMEMBERED + 1)
+
+    @property
+    def queued_tokens(self) -> int:
+        """The tokens of all that wait."""
+        return self._waiting_tokens.total()
+
+    @property
+    def queued_requests(self) -> int:
+        """How many wait, rows of batch jobs included."""
+        return self._waiting_requests.total()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which something ran: what pace is told over, since idle hours say nothing of it."""
+        return self._busy_s + (self._clock() - self._busy_since if self.running_requests else 0.0)
 
     def enter(self, key: str, tokens: int, priority: Priority = Priority.INTERACTIVE) -> Ticket:
         """A place for a request of so many tokens, running or waiting.
@@ -86,31 +103,36 @@ class Admission:
             self._refuse_if_full(ticket)
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
-        """The request is over, or nobody waits for it any more."""
+    def leave(self, ticket: Ticket, *, done: bool = False) -> None:
+        """The request is over, or nobody waits for it any more; only one that is `done` tells of the pace."""
         was, ticket.state = ticket.state, State.OVER
         if was is State.WAITING:
             self._forget(ticket)
         elif was is State.RUNNING:
             self._count_running(ticket, -1)
-            self._finished.append((self._clock(), ticket.tokens))
+            if done:
+                self._finished.append((self.busy_s, ticket.tokens))
         if was is not State.OVER:
             self._serve()
 
     def retry_after_s(self) -> int:
-        """Seconds until what waits now has probably run, at the pace of the last requests."""
-        if not self._finished:
+        """Seconds until what is ahead now has probably run, at the pace of the last requests.
+
+        Rows of batch jobs that wait are not ahead: interactive requests go first.
+        """
+        (since, _), *finished = self._finished
+        if not finished:
             return GUESS_S
-        passed = max(self._clock() - self._finished[0][0], 1e-3)
-        pace = sum(tokens for _, tokens in self._finished) / passed
-        return max(1, min(LONGEST_S, math.ceil((self.queued_tokens + self.running_tokens) / max(pace, 1e-9))))
+        pace = sum(tokens for _, tokens in finished) / max(self.busy_s - since, 1e-3)
+        ahead = self._waiting_tokens[Priority.INTERACTIVE] + self.running_tokens
+        return max(1, min(LONGEST_S, math.ceil(ahead / max(pace, 1e-9))))
 
     def _refuse_if_full(self, ticket: Ticket) -> None:
-        limits = self.settings
-        of_key = len(self._waiting[ticket.priority].get(ticket.key, ()))
+        limits, mine = self.settings, ticket.priority
+        of_key = len(self._waiting[mine].get(ticket.key, ()))
         checks = (
-            ("queue_requests", self.queued_requests, limits.max_queued_requests, "max_queued_requests"),
-            ("queue_tokens", self.queued_tokens, limits.max_queued_tokens, "max_queued_tokens"),
+            ("queue_requests", self._waiting_requests[mine], limits.max_queued_requests, "max_queued_requests"),
+            ("queue_tokens", self._waiting_tokens[mine], limits.max_queued_tokens, "max_queued_tokens"),
             ("key_requests", of_key, limits.max_queued_requests_per_key, "max_queued_requests_per_key"),
         )
         for reason, seen, limit, name in checks:
@@ -159,10 +181,11 @@ class Admission:
         self._count_waiting(ticket, -1)
 
     def _count_waiting(self, ticket: Ticket, sign: int) -> None:
-        self.queued_tokens += sign * ticket.tokens
-        self.queued_requests += sign
+        self._waiting_tokens[ticket.priority] += sign * ticket.tokens
+        self._waiting_requests[ticket.priority] += sign
 
     def _count_running(self, ticket: Ticket, sign: int) -> None:
+        self._busy_s, self._busy_since = self.busy_s, self._clock()
         self.running_tokens += sign * ticket.tokens
         self.running_requests += sign
         if ticket.priority is Priority.INTERACTIVE:

@@ -17,7 +17,7 @@ from service.api.requests import ChatRequest, CompletionRequest
 from service.finished import Finished, total_usage
 from service.plan import Plan
 from service.progress import Piece, Told
-from service.render import chains_report, plain, usage_report
+from service.render import chains_report, decoded, plain, usage_report
 from service.runner import Runner
 from service.shapes import ChatShape, CompletionShape, Shape
 
@@ -37,7 +37,7 @@ async def complete(runner: Runner, asked: CompletionRequest | ChatRequest) -> di
     finished = await runner.run_all(plan)
     return {
         **_head(shape, shape.object, asked.model),
-        "choices": [shape.choice(done, plan) for done in finished],
+        "choices": [await decoded(plan.tokenizer, shape.choice, done, plan) for done in finished],
         "usage": _usage(plan, finished),
         **(await asyncio.to_thread(_diagnostics, plan, finished) if plan.wants_diagnostics else {}),
     }
@@ -59,23 +59,16 @@ async def reply_chunks(
         async for update in updates:
             if isinstance(update, Finished):
                 finished.append(update)
-                for choice in shape.closing(update, plan):
+                for choice in await decoded(plan.tokenizer, shape.closing, update, plan):
                     yield head | {"choices": [choice]}
             elif isinstance(update, Piece):
                 yield head | {"choices": [shape.piece(update.index, update.text)]}
             else:
-                yield head | {"choices": [], "power_event": await told_report(update, plan)}
+                yield head | {"choices": [], "power_event": await decoded(plan.tokenizer, event_report, update, plan)}
     if plan.wants_diagnostics:
         yield head | {"choices": [], **await asyncio.to_thread(_diagnostics, plan, finished)}
     if asked.wants_usage:
         yield head | {"choices": [], "usage": _usage(plan, finished)}
-
-
-async def told_report(told: Told, plan: Plan) -> dict[str, Any]:
-    """The report of an event, off the event loop where a tokenizer decodes whole answers, or asks a server."""
-    if plan.tokenizer.tokens_are_bytes:
-        return event_report(told, plan)
-    return await asyncio.to_thread(event_report, told, plan)
 
 
 def event_report(told: Told, plan: Plan) -> dict[str, Any]:

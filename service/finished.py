@@ -11,7 +11,7 @@ from sampler.params import PowerParams
 from sampler.trace import empty_trace
 from service.logprobs import Scored
 from service.plan import Plan
-from service.render import answer_text, finish_reason, plain, power_report
+from service.render import answer_text, decoded, finish_reason, plain, power_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ async def written(plan: Plan, index: int, answer: Answer, events: list[Event], s
             alpha, longest = plan.params.alpha, plan.params.max_tokens
             found = await asyncio.to_thread(diagnose_chain, events, alpha, longest)
             report["diagnostics"] = plain(found)
-    text = answer_text(answer, plan.tokenizer, plan.params.stop)
+    text = await decoded(plan.tokenizer, answer_text, answer, plan.tokenizer, plan.params.stop)
     return Finished(index, answer, text, finish_reason(answer), report, found, scored)
 
 

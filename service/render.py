@@ -1,9 +1,10 @@
 """From answers to what people read: text, token lists, reports of what a chain did and cost."""
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sampler.answer import Answer, PowerUsage
 from sampler.diagnostics import ChainDiagnostics, diagnose_chains
@@ -11,6 +12,9 @@ from sampler.events import Event, Stepped
 from sampler.methods import METHODS
 from sampler.stops import trim_at_stop
 from sampler.tokenizer import Tokenizer, bytes_to_text
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 MEANS_SOMETHING_WITH = {
     "mode": "mode",
@@ -20,6 +24,13 @@ MEANS_SOMETHING_WITH = {
     "steps_planned": "steps_per_block",
 }
 """Field of a power report → the parameter without which it says nothing of a method."""
+
+
+async def decoded(
+    tokenizer: Tokenizer, decode: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+) -> Result:
+    """What a function that decodes says; off the event loop where that takes whole answers, or asks a server."""
+    return decode(*args, **kwargs) if tokenizer.tokens_are_bytes else await asyncio.to_thread(decode, *args, **kwargs)
 
 
 def answer_text(answer: Answer, tokenizer: Tokenizer, stop: Sequence[str]) -> str:

@@ -131,7 +131,7 @@ class Runner:
             for chain in range(plan.n)
         ]
         tasks += [*answers, *scores]
-        when_all_are_done(answers, plan.ticket.release)
+        when_all_are_done(answers, lambda well: plan.ticket.release(done=well))
         return answers
 
     async def _score(self, plan: Plan, ids: tuple[int, ...]) -> Scored:
@@ -192,15 +192,15 @@ def with_time_left(plan: Plan, patience: Patience) -> Plan:
     return replace(plan, params=replace(plan.params, deadline_s=max(LIMITS["deadline_s"][0], left_s)))
 
 
-def when_all_are_done(tasks: Sequence["asyncio.Task[Any]"], then: Callable[[], None]) -> None:
-    """Call `then` once the last task has ended, however."""
+def when_all_are_done(tasks: Sequence["asyncio.Task[Any]"], then: Callable[[bool], None]) -> None:
+    """Call `then` once the last task has ended, with whether all ended well: no error, none cancelled."""
     left = len(tasks)
 
     def end(task: "asyncio.Task[Any]") -> None:
         nonlocal left
         left -= 1
         if not left:
-            then()
+            then(not any(each.cancelled() or each.exception() for each in tasks))
 
     for task in tasks:
         task.add_done_callback(end)

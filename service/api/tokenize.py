@@ -17,6 +17,7 @@ from service.api.schema import Only, RequestModel
 from service.auth import keyed_router
 from service.errors import ApiError
 from service.prompts import Ask, check_ids, check_sizes, encode_messages, encode_text
+from service.render import decoded
 from service.runner import runner_of
 
 router = keyed_router()
@@ -66,7 +67,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> TokenizeReply:
     given: Ask = [each.message for each in body.messages] if body.messages is not None else body.prompt or ""
     check_sizes([given], 1, runner_of(request).settings)
     ids = await _ids(body, engine)
-    names = [engine.tokenizer.token_text(token) for token in ids] if body.return_token_strs else None
+    names = await decoded(engine.tokenizer, _names, ids, engine) if body.return_token_strs else None
     return TokenizeReply(count=len(ids), max_model_len=engine.info.context, tokens=list(ids), token_strs=names)
 
 
@@ -98,6 +99,10 @@ def _engine(model: str | None, request: Request) -> Engine:
     if model is not None:
         split_model(model, runner.engine.info.model)
     return runner.engine
+
+
+def _names(ids: tuple[int, ...], engine: Engine) -> list[str]:
+    return [engine.tokenizer.token_text(token) for token in ids]
 
 
 async def _ids(body: TokenizeRequest, engine: Engine) -> tuple[int, ...]:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from sampler.engine import Priority
 from service.admission import Admission, State, Ticket
+from service.app import create_app
 from service.errors import ApiError, headers_of
 from service.settings import Settings
 from tests.service.checks import GOOD, assert_error
 from tests.service.faulty import FaultyEngine
-from tests.service.serving import metric, serving, wait_until
+from tests.service.serving import metric, serving, serving_app, wait_until
 from tests.service.tables import letters_table
 
 BATCH = Priority.BATCH
@@ -133,17 +134,59 @@ def test_a_full_queue_says_which_limit_and_when_to_come_back(limits: dict[str, i
     assert account.enter("a", 7).state is State.WAITING
 
 
-def test_the_time_to_come_back_follows_the_pace() -> None:
-    now = [0.0]
+@pytest.mark.parametrize("limit", ["max_queued_requests", "max_queued_tokens"])
+def test_rows_of_batch_jobs_that_wait_leave_the_queue_to_others(limit: str) -> None:
+    account = admission(**{limit: 10})
+    running_now = account.enter("a", 10)
+    rows = [account.enter("jobs", 10, BATCH) for _ in range(20)]
+    assert (account.queued_requests, account.queued_tokens) == (20, 200), "what is shown counts all"
+    assert account.enter("b", 10).state is State.WAITING
+    running_now.release()
+    assert running(rows) == []
+
+
+def paced(now: list[float]) -> Admission:
+    """An account that tells the time by `now` and has seen 20 requests of ten tokens run for two seconds each."""
     account = Admission(Settings(max_running_tokens=10), clock=lambda: now[0])
     for _ in range(20):
         ticket = account.enter("a", 10)
         now[0] += 2.0
-        ticket.release()
+        ticket.release(done=True)
+    return account
+
+
+def test_rows_of_batch_jobs_that_wait_are_no_reason_to_come_back_later() -> None:
+    account = paced([0.0])
+    account.enter("a", 10)
+    alone = account.retry_after_s()
+    for _ in range(20):
+        account.enter("jobs", 10, BATCH)
+    assert account.retry_after_s() == alone
+
+
+def test_the_time_to_come_back_follows_the_pace() -> None:
+    account = paced([0.0])
     waiting = [account.enter("a", 10) for _ in range(6)]
-    assert account.retry_after_s() == pytest.approx(6 * 2, abs=2)
+    assert account.retry_after_s() == 6 * 2
     for ticket in reversed(waiting):
         ticket.release()
+
+
+def test_idle_time_is_no_slowness() -> None:
+    account = paced(now := [0.0])
+    now[0] += 3600.0
+    for _ in range(6):
+        account.enter("a", 10)
+    assert account.retry_after_s() == 6 * 2
+
+
+def test_what_was_given_up_is_no_work_done() -> None:
+    account = paced([0.0])
+    for _ in range(100):
+        account.enter("a", 10).release()
+    for _ in range(6):
+        account.enter("a", 10)
+    assert account.retry_after_s() == 6 * 2
 
 
 def test_a_place_is_given_back_once_however_often_it_is_released() -> None:
@@ -229,6 +272,21 @@ def test_a_full_server_says_429_and_recovers() -> None:
         wait_until(lambda: metric(url, "powercut:running_tokens") == 0, "the places of those who left")
         engine.delay_s = 0.0
         assert http.post("/v1/completions", json=GOOD).status_code == 200
+
+
+def test_only_requests_that_end_well_tell_of_the_pace() -> None:
+    engine = FaultyEngine(letters_table())
+    app = create_app(engine)
+    finished = app.state.runner.house.admission._finished
+    with serving_app(app) as url, httpx.Client(base_url=url, timeout=60) as http:
+        for stream in (False, True):
+            assert http.post("/v1/completions", json=GOOD | {"stream": stream}).status_code == 200
+        assert len(finished) == 1 + 2, "the first tells since when they count"
+        engine.delay_s = 600.0
+        with http.stream("POST", "/v1/completions", json=GOOD | {"stream": True}):
+            wait_until(lambda: engine.in_flight == 1, "the request to run")
+        wait_until(lambda: metric(url, "powercut:running_tokens") == 0, "the place of one who left")
+        assert len(finished) == 1 + 2
 
 
 def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:

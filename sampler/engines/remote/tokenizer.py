@@ -1,13 +1,14 @@
 """Tokenizers of the remote engine: from files here, or the server's own behind the same protocol.
 
-Files are better, and `--tokenizer` names them. A server's tokenizer is asked over HTTP, each call while the event loop
-waits; it reads control tokens out of a prompt's text; and a response is decoded whole each time, since decoding it
-token by token is not exact. So stop strings cost one call a token there.
+Files are better, and `--tokenizer` names them. A server's tokenizer is asked over HTTP and the caller waits, so the
+service asks it from threads; only stop strings are looked for while the event loop waits. It reads control tokens out
+of a prompt's text; and a response is decoded whole each time, since decoding it token by token is not exact. So stop
+strings cost one call a token there.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import httpx
@@ -31,27 +32,29 @@ class Refused(EngineError):
 
 
 class ServerTokenizer:
-    """A vLLM server's `/tokenize` and `/detokenize`."""
+    """A vLLM server's `/tokenize` and `/detokenize`; for any thread."""
 
     tokens_are_bytes = False
 
     def __init__(self, urls: Sequence[str], model: str, headers: dict[str, str], ends: frozenset[int]) -> None:
         self._urls, self._model, self._ends = tuple(urls), model, ends
         self._http = httpx.Client(headers=headers, timeout=TIMEOUT)
-        self._texts: OrderedDict[tuple[int, ...], str] = OrderedDict()
+        self._known_text = lru_cache(CACHED)(self._ask_text)
         self._start: list[int] = []
+        self._about = TokenizerInfo()
 
     def learn(self) -> int:
         """Ask once for what stays the same; returns the number of ids."""
         # What the tokenizer puts before any text, such as a start token; an end token it may add is left out.
         self._start = [token for token in self._tokenize("", add_special_tokens=True)[:1] if token not in self._ends]
+        names = {self.token_text(token): token for token in sorted(self._ends)}
+        self._about = TokenizerInfo(eos_token=next(iter(names), None), control_tokens=names)
         return vocabulary_of(self.knows)
 
     @property
     def about(self) -> TokenizerInfo:
-        """A server does not tell what this takes, but for the names of its ends."""
-        names = {self.token_text(token): token for token in sorted(self._ends)}
-        return TokenizerInfo(eos_token=next(iter(names), None), control_tokens=names)
+        """A server does not tell what this takes, but for the names of its ends; known once it has learnt."""
+        return self._about
 
     def encode(self, text: str, *, start: bool = True) -> list[int]:
         """Ids of a prompt, with the tokenizer's own start token where it adds one."""
@@ -89,16 +92,10 @@ class ServerTokenizer:
         return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
 
     def _text(self, ids: tuple[int, ...]) -> str:
-        if not ids:
-            return ""
-        if ids in self._texts:
-            self._texts.move_to_end(ids)
-            return self._texts[ids]
-        text = str(self._ask("/detokenize", {"model": self._model, "tokens": list(ids)})["prompt"])
-        self._texts[ids] = text
-        if len(self._texts) > CACHED:
-            self._texts.popitem(last=False)
-        return text
+        return self._known_text(ids) if ids else ""
+
+    def _ask_text(self, ids: tuple[int, ...]) -> str:
+        return str(self._ask("/detokenize", {"model": self._model, "tokens": list(ids)})["prompt"])
 
     def knows(self, token: int) -> bool:
         """Whether an id at or soon after this one has a text; some servers refuse ids that they do not have."""
