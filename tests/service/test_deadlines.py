@@ -179,3 +179,15 @@ async def test_a_cut_ends_the_wait_at_once_and_every_later_one() -> None:
     assert (caught.value.status, caught.value.code) == (503, "shutting_down")
     with pytest.raises(ApiError):
         await waiting.wait(never())
+
+
+async def test_a_cut_in_the_same_turn_of_the_loop_as_the_deadline_raises_nothing() -> None:
+    loop, wrong = asyncio.get_running_loop(), list[dict[str, Any]]()
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
+    waiting = patience(0.05)
+    assert waiting.hard is not None
+    loop.call_at(waiting.hard - 0.002, time.sleep, 0.02)  # both are due when the loop is back
+    loop.call_at(waiting.hard + 0.002, waiting.call.cut)
+    with pytest.raises(ApiError) as caught:
+        await waiting.wait(never())
+    assert (caught.value.status, wrong) == (503, [])
