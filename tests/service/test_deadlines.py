@@ -14,7 +14,7 @@ from service.errors import ApiError
 from service.patience import Patience
 from service.settings import Settings
 from tests.service.checks import GOOD
-from tests.service.faulty import FaultyEngine
+from tests.service.faulty import EncodingEngine, FaultyEngine
 from tests.service.serving import metric, serving, wait_until
 from tests.service.tables import letters_table
 
@@ -74,6 +74,18 @@ def test_the_server_s_deadline_covers_the_queue() -> None:
             last = running.read().decode().strip().splitlines()[-1]
             assert '"timeout"' in last, "the stream ended with its own error"
         wait_until(lambda: engine.in_flight == 0, "the engine to be freed")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_server_s_deadline_covers_the_encoding_of_the_prompt(stream: bool) -> None:
+    engine = EncodingEngine(letters_table())
+    with serving(engine, Settings(request_timeout_s=0.5)) as url:
+        try:
+            reply = httpx.post(f"{url}/v1/completions", json=GOOD | {"stream": stream}, timeout=60)
+            assert engine.held.waiting == 1, "it did not wait for the tokenizer"
+        finally:
+            engine.held.let_go.set()
+        assert error_of(reply, 504)["code"] == "timeout"
 
 
 @pytest.mark.parametrize(

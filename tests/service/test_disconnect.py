@@ -15,7 +15,7 @@ import pytest
 
 from service.settings import Settings
 from tests.service.checks import GOOD, assert_still_answers
-from tests.service.faulty import FaultyEngine, ThreadEngine
+from tests.service.faulty import EncodingEngine, FaultyEngine, ThreadEngine
 from tests.service.serving import metric, serving, serving_command, wait_until
 from tests.service.tables import endless_table, letters_table
 
@@ -123,6 +123,24 @@ def test_a_client_that_leaves_while_its_prompt_is_scored_frees_the_engine() -> N
         with send(url, GOOD | {"echo": True, "logprobs": 1, "power": None}):
             wait_until(lambda: engine.in_flight == 1, "the prompt to be scored")
         assert_freed(engine, url)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_client_that_leaves_while_its_prompt_is_encoded_frees_its_place(stream: bool) -> None:
+    engine = EncodingEngine(letters_table())
+
+    def places() -> float:
+        return metric(url, "vllm:num_requests_running") + metric(url, "vllm:num_requests_waiting")
+
+    with serving(engine) as url:
+        try:
+            with send(url, GOOD | {"stream": stream}):
+                wait_until(lambda: engine.held.waiting == 1, "the tokenizer to be asked")
+                assert places() == 1
+            wait_until(lambda: places() == 0, "the place to be free", 10)
+            assert engine.held.waiting == 1, "it did not wait for the tokenizer"
+        finally:
+            engine.held.let_go.set()
 
 
 class HangingScores(FaultyEngine):
