@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -9,9 +10,11 @@ import pytest
 
 from sampler.errors import EngineError
 from sampler.methods import METHODS, POWER_METHODS
+from service.api.requests import CompletionRequest
 from service.call import Call
 from service.errors import ApiError
 from service.patience import Patience
+from service.runner import Runner
 from service.settings import Settings
 from tests.service.checks import GOOD
 from tests.service.faulty import EncodingEngine, FaultyEngine
@@ -139,6 +142,21 @@ def test_a_client_may_shorten_the_server_s_deadline_but_not_lengthen_it() -> Non
         assert error["param"] == "power.deadline_s"
         assert "at most 5" in error["message"]
         assert http.post("/v1/completions", json=GOOD | {"power": power | {"deadline_s": 5}}).status_code == 200
+
+
+async def test_a_stream_s_deadline_does_not_wait_for_its_reader() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.01)
+    runner = Runner(engine, Settings()).serving(Call(timeout_s=0.5))
+    asked = CompletionRequest.model_validate(GOOD | {"stream": True, "power": LONG_CHAIN | {"stream_events": True}})
+    async with aclosing(runner.follow(await runner.plan(asked))) as updates:
+        await anext(updates)
+        async with asyncio.timeout(10):  # the chain would run for longer
+            while engine.in_flight or runner.in_flight:
+                await asyncio.sleep(0.05)
+        with pytest.raises(ApiError) as caught:
+            async for _ in updates:
+                pass
+    assert (caught.value.status, caught.value.code) == (504, "timeout")
 
 
 # The waiting itself.
