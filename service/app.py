@@ -61,6 +61,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
         app.include_router(family.router)
     for family in (files, batches):
         app.include_router(family.reading)
+    app.include_router(files.sending)
     for router in operation.routers(settings):
         app.include_router(router)
     errors.install(app)

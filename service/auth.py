@@ -48,6 +48,14 @@ class WatchingRoute(KeyedRoute):
         """Nothing to count."""
 
 
+class StreamedRoute(WatchingRoute):
+    """A route whose reply may take long to send: it begins while the server stops too, and a stop waits for it."""
+
+    def begin(self, request: Request, call: Call) -> None:
+        """Count it, and refuse nothing."""
+        request.app.state.runner.house.drain.count(call)
+
+
 def keyed_router(route_class: type[KeyedRoute] = KeyedRoute) -> APIRouter:
     """A router all of whose routes need a key if any is set."""
     return APIRouter(route_class=route_class)

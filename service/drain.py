@@ -20,6 +20,10 @@ class Drain:
         """A request begins; 503 if the server is stopping."""
         if self.stopping:
             raise self.refusal()
+        self.count(call)
+
+    def count(self, call: Call) -> None:
+        """Wait for a request before stopping."""
         self.calls.add(call)
         call.at_end(lambda: self.calls.discard(call))
 

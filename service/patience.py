@@ -7,6 +7,7 @@ told to, ends the request with 504 and with what it had reached.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.call import Call
@@ -65,7 +66,9 @@ class Patience:
             self._scope = None
 
     def _give_up(self) -> None:
-        if self._scope is not None:
+        if self._scope is None:
+            return
+        with suppress(RuntimeError):  # the deadline has fired in this very turn of the loop
             self._scope.reschedule(asyncio.get_running_loop().time())
 
 

@@ -14,6 +14,7 @@ from service.admission import Admission, Ticket
 from service.api.power import PowerOptions, choose_method, plain_params, power_params, split_model
 from service.call import Call
 from service.errors import ApiError
+from service.patience import Patience
 from service.prompts import Ask, check_sizes, encode_prompts, length_of, prompt_text
 from service.settings import Settings
 
@@ -120,7 +121,7 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission:
     ticket = admission.enter(call.key, worst_case_tokens(method, params, asked), call.priority)
     call.at_end(ticket.release)
     try:
-        return await _encoded(asked, method, engine, settings, call, ticket)
+        return await Patience(call, None).wait(_encoded(asked, method, engine, settings, call, ticket))
     except BaseException:
         ticket.release()
         raise

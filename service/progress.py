@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sampler.events import Event, Extended, Stepped
 from service.live_text import LiveText
-from service.patience import Patience
+from service.patience import Patience, timed_out
 from service.plan import Plan
 
 EVENTS_WAITING = 4096
@@ -89,6 +89,8 @@ class Progress:
             item = await self._patience.wait(self._queue.get())
             if isinstance(item, asyncio.Task):
                 left -= 1
+                if item.cancelled():  # at the deadline, while nobody read
+                    raise timed_out(self._patience.call, self._patience.limit_s or 0.0)
                 yield item.result()
             elif isinstance(item, Told):
                 yield item

@@ -80,6 +80,7 @@ class Runner:
                 return
             progress = Progress(plan, patience)
             answers = self._start(with_time_left(plan, patience), progress, tasks)
+            plan.call.at_end(cancel_at(patience.hard, tasks))  # a reader that has stopped reading is not asked
             async for update in progress.updates(answers):
                 done = isinstance(update, Finished)
                 yield replace(update, rest=progress.rest(update.index, update.text)) if done else update
@@ -204,6 +205,18 @@ def when_all_are_done(tasks: Sequence["asyncio.Task[Any]"], then: Callable[[bool
 
     for task in tasks:
         task.add_done_callback(end)
+
+
+def cancel_at(time: float | None, tasks: Sequence["asyncio.Task[Any]"]) -> Callable[[], None]:
+    """Cancel what still runs at a time of the loop, whoever waits for it; what is returned takes that back."""
+    if time is None:
+        return lambda: None
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
+    return asyncio.get_running_loop().call_at(time, cancel).cancel
 
 
 async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:

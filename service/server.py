@@ -4,11 +4,13 @@ uvicorn's own way closes the listening socket at once, so that a probe or a late
 and nobody is told why.
 """
 
+import asyncio
 from time import monotonic
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from service.drain import Drain
 from service.house import House
@@ -52,12 +54,43 @@ class DrainingServer(uvicorn.Server):
         return True
 
 
+def impatient(send_timeout_s: float) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, which hangs up on a peer that has read nothing for so long while there is more to send.
+
+    Without it such a peer would hold its connection, and what waits to be sent, for as long as it likes.
+    """
+
+    class Impatient(AutoHTTPProtocol):
+        _alarm: asyncio.TimerHandle | None = None
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            transport: asyncio.Transport = vars(self)["transport"]
+            self._alarm = asyncio.get_running_loop().call_later(send_timeout_s, transport.abort)
+
+        def resume_writing(self) -> None:
+            self._calm()
+            super().resume_writing()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._calm()
+            super().connection_lost(exc)
+
+        def _calm(self) -> None:
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
+
+    return Impatient
+
+
 def serve_app(app: FastAPI, settings: Settings) -> int:
     """Serve until told to stop; the exit code is 0 if every request got its reply."""
     house: House = app.state.runner.house
     configure(settings.log_level)
     config = uvicorn.Config(
         app,
+        http=impatient(settings.send_timeout_s),
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     keepalive_s: float = Field(
         default=5.0, gt=0, le=3600, description="seconds between comments on a stream that has nothing to say"
     )
+    send_timeout_s: float = Field(
+        default=60.0, gt=0, le=DAY_S, description="seconds until a client that reads nothing of its reply is hung up on"
+    )
     analysis_workers: int = Field(default=2, ge=1, le=1 << 10, description="analyses that run at once for requests")
     analysis_time_limit_s: float = Field(
         default=60.0, gt=0, le=DAY_S, description="seconds that an analysis gets in a request"

@@ -30,7 +30,10 @@ async def answer(body: CompletionRequest | ChatRequest, request: Request) -> Res
     """The reply, whole or as a stream. What is wrong with the request is said before a stream begins."""
     runner = runner_of(request)
     if body.stream:
-        chunks = reply_chunks(runner, body, await runner.plan(body))
+        plan = await until_disconnect(request, runner.plan(body))
+        if plan is None:
+            return Response(status_code=LEFT)
+        chunks = reply_chunks(runner, body, plan)
         return StreamingResponse(sse(chunks, runner.settings.keepalive_s), media_type="text/event-stream")
     reply = await until_disconnect(request, complete(runner, body))
     return Response(status_code=LEFT) if reply is None else JSONResponse(reply)

@@ -9,7 +9,7 @@ from fastapi import Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.api.job_replies import MORE_ERRORS, DeletedReply, FileList, FileReply
-from service.auth import WatchingRoute, keyed_router
+from service.auth import StreamedRoute, WatchingRoute, keyed_router
 from service.call import call_of
 from service.errors import ApiError
 from service.jobs.files import Upload
@@ -19,6 +19,7 @@ from service.jobs.upload import Form, read_form
 
 router = keyed_router()
 reading = keyed_router(WatchingRoute)
+sending = keyed_router(StreamedRoute)
 Purpose = Literal["batch", "batch_output"]
 EXPIRES = re.compile(r"[1-9][0-9]{0,8}")
 EXPIRES_S = (3600, 30 * 86_400)
@@ -170,7 +171,7 @@ async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-@reading.get("/v1/files/{file_id}/content", response_model=None, responses=CONTENT)
+@sending.get("/v1/files/{file_id}/content", response_model=None, responses=CONTENT)
 async def get_content(file_id: str, request: Request) -> StreamingResponse:
     """A file's bytes."""
     store = store_of(request)

@@ -1,13 +1,14 @@
 """Engines that are slow, fail or die, around a tabular one."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sampler.engine import EngineInfo, Request, Verdict
-from sampler.engines.tabular import TabularEngine, from_table
+from sampler.engines.tabular import TabularEngine, TabularTokenizer, from_table
 from sampler.trace import Segment, Token
 
 
@@ -101,3 +102,32 @@ class ThreadEngine(FaultyEngine):
         finally:
             left = True
             self.in_flight -= 1
+
+
+class HeldTokenizer(TabularTokenizer):
+    """A table's tokenizer that encodes no text before it is let go, and counts who waits for it."""
+
+    def __init__(self, vocab: Sequence[str], eos_ids: frozenset[int]) -> None:
+        super().__init__(vocab, eos_ids)
+        self.let_go, self.waiting = threading.Event(), 0
+
+    def encode(self, text: str, *, start: bool = True) -> list[int]:
+        """Wait, then encode."""
+        if text:
+            self.waiting += 1
+            self.let_go.wait(20)
+            self.waiting -= 1
+        return super().encode(text, start=start)
+
+
+class EncodingEngine(FaultyEngine):
+    """A table whose tokenizer is held."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        super().__init__(table)
+        self.held = HeldTokenizer(table["vocab"], self.info.eos_ids)
+
+    @property
+    def tokenizer(self) -> TabularTokenizer:
+        """The one that is held."""
+        return self.held

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -9,12 +10,14 @@ import pytest
 
 from sampler.errors import EngineError
 from sampler.methods import METHODS, POWER_METHODS
+from service.api.requests import CompletionRequest
 from service.call import Call
 from service.errors import ApiError
 from service.patience import Patience
+from service.runner import Runner
 from service.settings import Settings
 from tests.service.checks import GOOD
-from tests.service.faulty import FaultyEngine
+from tests.service.faulty import EncodingEngine, FaultyEngine
 from tests.service.serving import metric, serving, wait_until
 from tests.service.tables import letters_table
 
@@ -76,6 +79,18 @@ def test_the_server_s_deadline_covers_the_queue() -> None:
         wait_until(lambda: engine.in_flight == 0, "the engine to be freed")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_server_s_deadline_covers_the_encoding_of_the_prompt(stream: bool) -> None:
+    engine = EncodingEngine(letters_table())
+    with serving(engine, Settings(request_timeout_s=0.5)) as url:
+        try:
+            reply = httpx.post(f"{url}/v1/completions", json=GOOD | {"stream": stream}, timeout=60)
+            assert engine.held.waiting == 1, "it did not wait for the tokenizer"
+        finally:
+            engine.held.let_go.set()
+        assert error_of(reply, 504)["code"] == "timeout"
+
+
 @pytest.mark.parametrize(
     ("method", "include"),
     [(method, []) for method in POWER_METHODS]
@@ -129,6 +144,21 @@ def test_a_client_may_shorten_the_server_s_deadline_but_not_lengthen_it() -> Non
         assert http.post("/v1/completions", json=GOOD | {"power": power | {"deadline_s": 5}}).status_code == 200
 
 
+async def test_a_stream_s_deadline_does_not_wait_for_its_reader() -> None:
+    engine = FaultyEngine(letters_table(), delay_s=0.01)
+    runner = Runner(engine, Settings()).serving(Call(timeout_s=0.5))
+    asked = CompletionRequest.model_validate(GOOD | {"stream": True, "power": LONG_CHAIN | {"stream_events": True}})
+    async with aclosing(runner.follow(await runner.plan(asked))) as updates:
+        await anext(updates)
+        async with asyncio.timeout(10):  # the chain would run for longer
+            while engine.in_flight or runner.in_flight:
+                await asyncio.sleep(0.05)
+        with pytest.raises(ApiError) as caught:
+            async for _ in updates:
+                pass
+    assert (caught.value.status, caught.value.code) == (504, "timeout")
+
+
 # The waiting itself.
 
 
@@ -179,3 +209,15 @@ async def test_a_cut_ends_the_wait_at_once_and_every_later_one() -> None:
     assert (caught.value.status, caught.value.code) == (503, "shutting_down")
     with pytest.raises(ApiError):
         await waiting.wait(never())
+
+
+async def test_a_cut_in_the_same_turn_of_the_loop_as_the_deadline_raises_nothing() -> None:
+    loop, wrong = asyncio.get_running_loop(), list[dict[str, Any]]()
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
+    waiting = patience(0.05)
+    assert waiting.hard is not None
+    loop.call_at(waiting.hard - 0.002, time.sleep, 0.02)  # both are due when the loop is back
+    loop.call_at(waiting.hard + 0.002, waiting.call.cut)
+    with pytest.raises(ApiError) as caught:
+        await waiting.wait(never())
+    assert (caught.value.status, wrong) == (503, [])

@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +16,8 @@ import pytest
 
 from service.settings import Settings
 from tests.service.checks import GOOD, assert_still_answers
-from tests.service.faulty import FaultyEngine, ThreadEngine
-from tests.service.serving import metric, serving, serving_command, wait_until
+from tests.service.faulty import EncodingEngine, FaultyEngine, ThreadEngine
+from tests.service.serving import command_server, metric, serving, serving_command, wait_until
 from tests.service.tables import endless_table, letters_table
 
 FREED_WITHIN_S = 3.0
@@ -125,6 +126,24 @@ def test_a_client_that_leaves_while_its_prompt_is_scored_frees_the_engine() -> N
         assert_freed(engine, url)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_client_that_leaves_while_its_prompt_is_encoded_frees_its_place(stream: bool) -> None:
+    engine = EncodingEngine(letters_table())
+
+    def places() -> float:
+        return metric(url, "vllm:num_requests_running") + metric(url, "vllm:num_requests_waiting")
+
+    with serving(engine) as url:
+        try:
+            with send(url, GOOD | {"stream": stream}):
+                wait_until(lambda: engine.held.waiting == 1, "the tokenizer to be asked")
+                assert places() == 1
+            wait_until(lambda: places() == 0, "the place to be free", 10)
+            assert engine.held.waiting == 1, "it did not wait for the tokenizer"
+        finally:
+            engine.held.let_go.set()
+
+
 class HangingScores(FaultyEngine):
     """An engine whose scores never come."""
 
@@ -180,3 +199,26 @@ def test_a_process_told_to_stop_ends_in_time_though_a_chain_still_runs(table_fil
             kept = raw.dup()
     with kept:
         assert b" 503 " in kept.recv(1 << 16)
+
+
+def sockets(process: int) -> set[str]:
+    """The sockets that a process has open."""
+    found = set[str]()
+    for entry in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.add(str(entry.readlink()))
+    return {name for name in found if name.startswith("socket:")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see another process's sockets")
+def test_a_peer_that_never_reads_is_hung_up_on(table_file: Path, tmp_path: Path) -> None:
+    options = ["--engine", "tabular", "--model", str(table_file), "--send-timeout-s", "0.5"]
+    with command_server(options, tmp_path / "log.txt") as (process, url):
+        address, before = urlsplit(url), sockets(process.pid)
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as raw:
+            raw.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+            wait_until(lambda: bool(sockets(process.pid) - before), "the connection")
+            held = sockets(process.pid) - before
+            wait_until(lambda: not sockets(process.pid) & held, "the connection to be closed")
+        with httpx.Client(base_url=url, timeout=30) as http:
+            assert_still_answers(http)

@@ -1,8 +1,10 @@
 """A server that is told to stop: nothing new begins, what runs gets its time, and the exit code says which it was."""
 
+import json
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +98,27 @@ def test_a_second_signal_ends_it_at_once(table_file: Path, tmp_path: Path) -> No
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 1
         asked._thread.join(60)
+
+
+def test_a_download_is_waited_for(table_file: Path, tmp_path: Path) -> None:
+    """It is larger than what the two sockets hold, so it is not sent before it is read."""
+    row = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": GOOD | {"prompt": "x" * (1 << 20)}}
+    lines = b"".join(json.dumps(row | {"custom_id": str(i)}).encode() + b"\n" for i in range(24))
+    options = ["--engine", "tabular", "--model", str(table_file), "--data-dir", str(tmp_path / "data")]
+    with (
+        command_server(options, tmp_path / "log.txt") as (process, url),
+        httpx.Client(base_url=url, timeout=60) as http,
+    ):
+        made = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("in.jsonl", lines)})
+        assert made.status_code == 200, made.text
+        with http.stream("GET", f"/v1/files/{made.json()['id']}/content") as reply:
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: stops(url), "readyz to say so")
+            for _ in range(5):
+                time.sleep(0.1)
+                assert stops(url), "it is still there"
+            assert reply.read() == lines
+        assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
