@@ -3,7 +3,8 @@
 from typing import Annotated, Any
 
 from fastapi import Query, Request
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticKnownError
 
 from service.api.files import as_list, store_of
 from service.api.job_replies import MORE_ERRORS, BatchList, BatchReply
@@ -18,6 +19,20 @@ router = keyed_router()
 reading = keyed_router(WatchingRoute)
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
+METADATA_LIMIT = 16
+
+
+def _is_not_crowded(given: Any) -> Any:
+    """Refuse too many entries before each of them is looked at and reported."""
+    if isinstance(given, dict) and len(given) > METADATA_LIMIT:
+        limits = {"field_type": "Dictionary", "max_length": METADATA_LIMIT, "actual_length": len(given)}
+        raise PydanticKnownError("too_long", limits)
+    return given
+
+
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue], Field(max_length=METADATA_LIMIT), BeforeValidator(_is_not_crowded)
+]
 
 
 class BatchRequest(RequestModel):
@@ -26,7 +41,7 @@ class BatchRequest(RequestModel):
     input_file_id: Annotated[str, Field(max_length=64)]
     endpoint: Annotated[str, Field(max_length=128)]
     completion_window: Annotated[str, Field(max_length=16)]
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
 
 
 @router.post("/v1/batches", response_model=BatchReply, responses=MORE_ERRORS)

@@ -39,22 +39,8 @@ FORM: dict[str, Any] = {
                 "properties": {
                     "purpose": {"type": "string", "enum": ["batch"]},
                     "file": {"type": "string", "format": "binary"},
-                },
-            }
-        }
-    },
-}
-"""The schema's word on a body that is read as it arrives, and not by FastAPI."""
-FORM: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["purpose", "file"],
-                "properties": {
-                    "purpose": {"type": "string", "enum": ["batch"]},
-                    "file": {"type": "string", "format": "binary"},
+                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                    "expires_after[seconds]": {"type": "integer", "minimum": EXPIRES_S[0], "maximum": EXPIRES_S[1]},
                 },
             }
         }

@@ -15,9 +15,12 @@ TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID})]
 TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
 # What is empty is refused once it is encoded, whatever form it has; that lists may not be empty can be said before.
 NOT_EMPTY: dict[str, Any] = {"minItems": 1}
+PROMPTS_LIMIT = 1 << 16
+"""As many prompts as any server may be set to take (`max_prompts`)."""
 PromptIds = Annotated[list[TokenId], Field(fail_fast=True, json_schema_extra=NOT_EMPTY)]
-PromptTexts = Annotated[list[str], Field(fail_fast=True, json_schema_extra=NOT_EMPTY)]
-Prompt = str | PromptIds | PromptTexts | Annotated[list[PromptIds], Field(fail_fast=True, json_schema_extra=NOT_EMPTY)]
+PromptTexts = Annotated[list[str], Field(max_length=PROMPTS_LIMIT, fail_fast=True, json_schema_extra=NOT_EMPTY)]
+PromptIdLists = Annotated[list[PromptIds], Field(max_length=PROMPTS_LIMIT, fail_fast=True, json_schema_extra=NOT_EMPTY)]
+Prompt = str | PromptIds | PromptTexts | PromptIdLists
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 MaxTokens = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -46,7 +49,7 @@ class GenerationRequest(RequestModel):
     top_p: Annotated[float | None, limits("top_p")] = None
     n: Annotated[int, Field(ge=1, le=128)] = 1
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 63)] = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Annotated[str | None, Field(max_length=256, description=USER)] = None
@@ -116,7 +119,7 @@ class ChatMessage(RequestModel):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1024)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1024, fail_fast=True)]
     name: Annotated[Any, Only()] = None
     refusal: Annotated[Any, Only()] = None
     audio: Annotated[Any, Only()] = None
@@ -131,7 +134,7 @@ class ChatMessage(RequestModel):
         return Message(self.role, "\n".join(parts))
 
 
-Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=1024, fail_fast=True)]
 
 
 class ChatRequest(GenerationRequest):

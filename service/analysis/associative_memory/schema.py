@@ -15,8 +15,8 @@ DECOUPLED_LIMIT = 30_000_000
 Dimension = Annotated[int | None, Field(ge=2, le=65_536)]
 Count = Annotated[int | None, Field(ge=2, le=1_000_000)]
 Entry = Annotated[float, Field(ge=-1e6, le=1e6)]
-Row = Annotated[list[Entry], Field(min_length=2, max_length=SOLVED_DIMENSION_LIMIT)]
-Rows = Annotated[list[Row] | None, Field(min_length=2, max_length=4096)]
+Row = Annotated[list[Entry], Field(min_length=2, max_length=SOLVED_DIMENSION_LIMIT, fail_fast=True)]
+Rows = Annotated[list[Row] | None, Field(min_length=2, max_length=4096, fail_fast=True)]
 
 ALWAYS = {"mode", "seed"}
 SIZES = {"input_dim", "output_dim", "num_facts", "num_targets", "hidden_dim"}
@@ -49,12 +49,19 @@ class AssociativeMemoryRequest(SeededRequest):
     targets: Rows = None
     labels: Annotated[
         list[Annotated[int, Field(ge=0, lt=4096)]] | None,
-        Field(min_length=2, max_length=4096, description="row of targets of each fact; in order if left out"),
+        Field(
+            min_length=2,
+            max_length=4096,
+            fail_fast=True,
+            description="row of targets of each fact; in order if left out",
+        ),
     ] = None
     weights: Annotated[Rows, Field(description="d_out × d_in: judge this map instead of solving")] = None
     temperatures: Annotated[
         list[Annotated[float, Field(ge=1e-3, le=1e3)]] | None,
-        Field(min_length=1, max_length=20, description="of softmax recall; 1, 0.25, 0.1, 0.05 if left out"),
+        Field(
+            min_length=1, max_length=20, fail_fast=True, description="of softmax recall; 1, 0.25, 0.1, 0.05 if left out"
+        ),
     ] = None
     return_weights: bool | None = None
 

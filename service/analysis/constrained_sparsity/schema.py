@@ -8,7 +8,9 @@ from service.analysis.frame import AnalysisRequest, AnalysisResponse, ReplyPart,
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 Target = Annotated[float, Field(gt=0, le=1)]
-Prompts = Annotated[list[Annotated[str, Field(min_length=1, max_length=8000)]], Field(min_length=1, max_length=256)]
+Prompts = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=8000)]], Field(min_length=1, max_length=256, fail_fast=True)
+]
 Group = Literal["attention_heads", "mlp_channels"]
 
 
@@ -16,28 +18,30 @@ class Mlp(AnalysisRequest):
     """A perceptron trained together with gates on the inputs of each of its linear layers."""
 
     type: Literal["mlp"]
-    hidden_sizes: list[Annotated[int, Field(ge=1, le=1024)]] = Field(min_length=1, max_length=4)
+    hidden_sizes: list[Annotated[int, Field(ge=1, le=1024)]] = Field(min_length=1, max_length=4, fail_fast=True)
 
 
 class ServedLm(AnalysisRequest):
     """The served model, from transformers: its weights stay as they are, heads and channels get gates."""
 
     type: Literal["served_lm"]
-    groups: list[Group] = Field(default=["attention_heads", "mlp_channels"], min_length=1, max_length=2)
+    groups: list[Group] = Field(default=["attention_heads", "mlp_channels"], min_length=1, max_length=2, fail_fast=True)
     objective: Literal["kl_to_dense"] = "kl_to_dense"
     prompts: Prompts = Field(description="texts whose next-token distributions the gated model is to keep")
     evaluation_prompts: Prompts | None = Field(default=None, description="perplexity is told of these; else of prompts")
     context_tokens: int = Field(default=64, ge=4, le=512, description="prompts are cut to so many tokens")
 
 
-Features = Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=4096)]
+Features = Annotated[
+    list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=4096, fail_fast=True)
+]
 
 
 class Dataset(AnalysisRequest):
     """Rows of features with a class each."""
 
-    features: list[Features] = Field(min_length=4, max_length=50_000)
-    labels: list[Annotated[int, Field(ge=0, le=999)]] = Field(min_length=4, max_length=50_000)
+    features: list[Features] = Field(min_length=4, max_length=50_000, fail_fast=True)
+    labels: list[Annotated[int, Field(ge=0, le=999)]] = Field(min_length=4, max_length=50_000, fail_fast=True)
     test_fraction: float = Field(
         default=0.2, ge=0, le=0.9, description="rows kept for the accuracy; 0 = all, trained on"
     )
@@ -47,7 +51,7 @@ class Constraint(AnalysisRequest):
     """The density to reach."""
 
     scope: Literal["model", "layer"] = "model"
-    target_density: Target | Annotated[list[Target], Field(min_length=1, max_length=1024)] = Field(
+    target_density: Target | Annotated[list[Target], Field(min_length=1, max_length=1024, fail_fast=True)] = Field(
         description="expected share of gated parameters that is kept; by layer one for all, or a list"
     )
 
@@ -80,7 +84,10 @@ class SparsityRequest(SeededRequest):
     optimizer: Optimizer = Field(default_factory=Optimizer)
     compare_dense: bool = Field(default=True, description="mlp: train one without gates beside it")
     baseline_penalties: list[Annotated[float, Field(ge=0, le=100)]] = Field(
-        default=[], max_length=8, description="mlp: train with these fixed penalties too, one training each"
+        default=[],
+        max_length=8,
+        fail_fast=True,
+        description="mlp: train with these fixed penalties too, one training each",
     )
 
 

@@ -35,18 +35,26 @@ class MemorisationRequest(SeededRequest):
 
     mode: Literal["theory", "samples", "split_half"]
     load_grid: Annotated[
-        list[Load] | None, Field(min_length=1, max_length=200, description="n/d: 20 values from 0.05 to 20 if left out")
+        list[Load] | None,
+        Field(min_length=1, max_length=200, fail_fast=True, description="n/d: 20 values from 0.05 to 20 if left out"),
     ] = None
     n_samples: Count | None = None
     dimension: Annotated[int | None, Field(ge=2, le=MAX_ROWS)] = None
     spectrum: (
         Literal["identity"]
         | PowerLaw
-        | Annotated[list[Annotated[float, Field(ge=0, le=LARGEST)]], Field(min_length=2, max_length=MAX_DIMENSION)]
+        | Annotated[
+            list[Annotated[float, Field(ge=0, le=LARGEST)]],
+            Field(min_length=2, max_length=MAX_DIMENSION, fail_fast=True),
+        ]
     ) = "identity"
     spikes: Annotated[
         list[Annotated[float, Field(gt=-1, le=1e6)]],
-        Field(max_length=32, description="strengths theta of directions added to the identity: C = I + theta*v*v^T"),
+        Field(
+            max_length=32,
+            fail_fast=True,
+            description="strengths theta of directions added to the identity: C = I + theta*v*v^T",
+        ),
     ] = Field(default=[])
     ridge: Annotated[float, Field(ge=0, le=1e6, description="added to the empirical covariance")] = 0.0
     samples_a: Annotated[Matrix | None, Field(description="of model A, one row a random seed")] = None
@@ -56,7 +64,7 @@ class MemorisationRequest(SeededRequest):
     holdout: Matrix | None = None
     reference: Annotated[Matrix | None, Field(description="rows whose principal directions are the latent ones")] = None
     data: Matrix | None = None
-    n_grid: Annotated[list[Count] | None, Field(min_length=1, max_length=32)] = None
+    n_grid: Annotated[list[Count] | None, Field(min_length=1, max_length=32, fail_fast=True)] = None
     latent_dim: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 1
     center: bool = True
     n_probe: Annotated[int, Field(ge=2, le=1024, description="noise vectors for the memorisation ratio")] = 64

@@ -90,7 +90,9 @@ class ExplicitSchedule(AnalysisRequest):
     """As listed: one a step."""
 
     type: Literal["explicit"]
-    values: Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], Field(min_length=1, max_length=STEPS_LIMIT)]
+    values: Annotated[
+        list[Annotated[float, Field(ge=0, le=1e6)]], Field(min_length=1, max_length=STEPS_LIMIT, fail_fast=True)
+    ]
 
     def rates(self, steps: int) -> Rates:
         """All learning rates; the request has checked their number."""

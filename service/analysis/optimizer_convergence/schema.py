@@ -16,11 +16,11 @@ MATRIX_STEPS_LIMIT = 20_000
 
 Entry = Annotated[float, Field(ge=-1e6, le=1e6)]
 Matrix = Annotated[
-    list[Annotated[list[Entry], Field(min_length=1, max_length=DIMENSION_LIMIT)]],
-    Field(min_length=1, max_length=DIMENSION_LIMIT),
+    list[Annotated[list[Entry], Field(min_length=1, max_length=DIMENSION_LIMIT, fail_fast=True)]],
+    Field(min_length=1, max_length=DIMENSION_LIMIT, fail_fast=True),
 ]
-Matrices = Annotated[list[Matrix], Field(min_length=1, max_length=PIECES_LIMIT)]
-Offsets = Annotated[list[Entry], Field(min_length=1, max_length=PIECES_LIMIT)]
+Matrices = Annotated[list[Matrix], Field(min_length=1, max_length=PIECES_LIMIT, fail_fast=True)]
+Offsets = Annotated[list[Entry], Field(min_length=1, max_length=PIECES_LIMIT, fail_fast=True)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -83,7 +83,7 @@ class Orthogonalization(AnalysisRequest):
     ns_steps: Annotated[int | None, Field(ge=1, le=99, description="5 if left out")] = None
     ns_coefficients: Annotated[
         list[Annotated[float, Field(ge=-100, le=100)]] | None,
-        Field(min_length=3, max_length=3, description="(3.4445, −4.775, 2.0315) if left out"),
+        Field(min_length=3, max_length=3, fail_fast=True, description="(3.4445, −4.775, 2.0315) if left out"),
     ] = None
 
     @model_validator(mode="after")

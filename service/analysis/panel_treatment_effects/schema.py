@@ -22,7 +22,7 @@ class PanelRequest(SeededRequest):
 
     outcomes: Annotated[list[Annotated[list[Outcome], Row]], Rows]
     treatment: Annotated[list[Annotated[list[Arm], Row]], Rows]
-    unit_ids: Annotated[list[UnitId] | None, Field(max_length=MAX_SIDE)] = None
+    unit_ids: Annotated[list[UnitId] | None, Field(max_length=MAX_SIDE, fail_fast=True)] = None
     rank: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
     gap_rule: Annotated[
         Literal["noise_edge", "theory"],

@@ -12,19 +12,22 @@ CLASSIFIED_LIMIT = 500
 
 ConceptClass = Literal["halfspace", "k_cnf", "monotone_dnf", "finite"]
 Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
-Vector = Annotated[list[Coordinate], Field(min_length=1, max_length=VARIABLES_LIMIT)]
+Vector = Annotated[list[Coordinate], Field(min_length=1, max_length=VARIABLES_LIMIT, fail_fast=True)]
 Element = Annotated[int, Field(ge=0, lt=DOMAIN_LIMIT)]
 AskedVector = Annotated[
-    list[Annotated[float, Field(ge=-1e300, le=1e300)]], Field(min_length=1, max_length=VARIABLES_LIMIT)
+    list[Annotated[float, Field(ge=-1e300, le=1e300)]], Field(min_length=1, max_length=VARIABLES_LIMIT, fail_fast=True)
 ]
 """A queried point may lie far out."""
 Literals = Annotated[
-    list[Annotated[int, Field(ge=-VARIABLES_LIMIT, le=VARIABLES_LIMIT)]], Field(min_length=1, max_length=8)
+    list[Annotated[int, Field(ge=-VARIABLES_LIMIT, le=VARIABLES_LIMIT)]],
+    Field(min_length=1, max_length=8, fail_fast=True),
 ]
-Term = Annotated[list[Annotated[int, Field(ge=1, le=VARIABLES_LIMIT)]], Field(max_length=VARIABLES_LIMIT)]
+Term = Annotated[
+    list[Annotated[int, Field(ge=1, le=VARIABLES_LIMIT)]], Field(max_length=VARIABLES_LIMIT, fail_fast=True)
+]
 Concepts = Annotated[
-    list[Annotated[list[Element], Field(max_length=DOMAIN_LIMIT)]],
-    Field(min_length=1, max_length=CONCEPTS_LIMIT, description="elements of each, counted from 0"),
+    list[Annotated[list[Element], Field(max_length=DOMAIN_LIMIT, fail_fast=True)]],
+    Field(min_length=1, max_length=CONCEPTS_LIMIT, fail_fast=True, description="elements of each, counted from 0"),
 ]
 Domain = Annotated[int, Field(ge=1, le=DOMAIN_LIMIT)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -44,8 +47,8 @@ class Target(AnalysisRequest):
     type: Literal["target"]
     normal: Annotated[Vector | None, Field(description="w of the halfspace w·x ≥ b")] = None
     offset: Annotated[Coordinate | None, Field(description="b")] = None
-    clauses: Annotated[list[Literals] | None, Field(min_length=1, max_length=1000)] = None
-    terms: Annotated[list[Term] | None, Field(min_length=1, max_length=1000)] = None
+    clauses: Annotated[list[Literals] | None, Field(min_length=1, max_length=1000, fail_fast=True)] = None
+    terms: Annotated[list[Term] | None, Field(min_length=1, max_length=1000, fail_fast=True)] = None
     concept: Annotated[int | None, Field(ge=0, lt=CONCEPTS_LIMIT, description="index into concepts")] = None
 
 
@@ -76,18 +79,18 @@ class PositiveQueryRequest(SeededRequest):
 
     concept_class: ConceptClass
     positive_examples: Annotated[
-        Annotated[list[Vector], Field(min_length=1, max_length=EXAMPLES_LIMIT)]
-        | Annotated[list[Element], Field(min_length=1, max_length=EXAMPLES_LIMIT)],
+        Annotated[list[Vector], Field(min_length=1, max_length=EXAMPLES_LIMIT, fail_fast=True)]
+        | Annotated[list[Element], Field(min_length=1, max_length=EXAMPLES_LIMIT, fail_fast=True)],
         Field(description="points; 0/1 vectors for k_cnf and monotone_dnf; elements for finite"),
     ]
     epsilon: Share = 0.05
     delta: Share = 0.05
-    answers: Annotated[list[Answer] | None, Field(max_length=100_000)] = None
+    answers: Annotated[list[Answer] | None, Field(max_length=100_000, fail_fast=True)] = None
     max_queries: Annotated[int | None, Field(ge=0, le=100_000, description="10 000 if left out")] = None
     oracle: Target | None = None
     classify: Annotated[
         list[AskedVector | Element] | None,
-        Field(max_length=CLASSIFIED_LIMIT, description="points that the hypothesis is to judge"),
+        Field(max_length=CLASSIFIED_LIMIT, fail_fast=True, description="points that the hypothesis is to judge"),
     ] = None
     subsample: Annotated[int | None, Field(ge=1, le=20_000, description="points a round; 4(d+1)²")] = None
     bisection_width: Annotated[float | None, Field(ge=1e-6, le=1, description="1/(4(d+1))")] = None
@@ -135,8 +138,10 @@ class QueryReply(ReplyPart):
 class Transcript(AnalysisRequest):
     """Points with labels."""
 
-    positives: Annotated[list[AskedVector | Element], Field(min_length=1, max_length=EXAMPLES_LIMIT)]
-    negatives: Annotated[list[AskedVector | Element], Field(default_factory=list, max_length=EXAMPLES_LIMIT)]
+    positives: Annotated[list[AskedVector | Element], Field(min_length=1, max_length=EXAMPLES_LIMIT, fail_fast=True)]
+    negatives: Annotated[
+        list[AskedVector | Element], Field(default_factory=list, max_length=EXAMPLES_LIMIT, fail_fast=True)
+    ]
 
 
 class TranscriptReply(ReplyPart):

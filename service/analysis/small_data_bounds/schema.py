@@ -27,7 +27,7 @@ class ProblemResult(AnalysisRequest):
     score: Annotated[float | None, Field(ge=0, le=1, description="a graded score, instead of `num_correct`")] = None
 
 
-Results = Annotated[list[ProblemResult], Field(min_length=1, max_length=MAX_PROBLEMS)]
+Results = Annotated[list[ProblemResult], Field(min_length=1, max_length=MAX_PROBLEMS, fail_fast=True)]
 
 
 class BenchmarkBoundsRequest(SeededRequest):
@@ -41,7 +41,8 @@ class BenchmarkBoundsRequest(SeededRequest):
     delta: Delta = 0.05
     side: Literal["lower", "upper", "two_sided"] = "lower"
     methods: Annotated[
-        list[BenchmarkMethod] | None, Field(min_length=1, max_length=7, description="left out: all that apply")
+        list[BenchmarkMethod] | None,
+        Field(min_length=1, max_length=7, fail_fast=True, description="left out: all that apply"),
     ] = None
     num_configurations_tried: Annotated[
         int, Field(ge=1, le=MAX_N, description="configurations among which this one was picked on these results")
@@ -114,11 +115,16 @@ class PacBayesBoundsRequest(SeededRequest):
     delta: Delta = 0.05
     empirical_risk: Fraction | None = None
     kl_divergence: Annotated[float | None, Field(ge=0, le=1e9, description="KL(Q;P) in nats")] = None
-    configurations: Annotated[list[Configuration] | None, Field(min_length=1, max_length=10_000)] = None
-    methods: Annotated[list[PacBayesMethod], Field(min_length=1, max_length=3)] = Field(default=["pac_bayes_kl"])
+    configurations: Annotated[list[Configuration] | None, Field(min_length=1, max_length=10_000, fail_fast=True)] = None
+    methods: Annotated[list[PacBayesMethod], Field(min_length=1, max_length=3, fail_fast=True)] = Field(
+        default=["pac_bayes_kl"]
+    )
     catoni_beta: (
         Annotated[float, Field(ge=MIN_BETA, le=MAX_BETA)]
-        | Annotated[list[Annotated[float, Field(ge=MIN_BETA, le=MAX_BETA)]], Field(min_length=1, max_length=1000)]
+        | Annotated[
+            list[Annotated[float, Field(ge=MIN_BETA, le=MAX_BETA)]],
+            Field(min_length=1, max_length=1000, fail_fast=True),
+        ]
         | Literal["optimise"]
         | None
     ) = Field(
