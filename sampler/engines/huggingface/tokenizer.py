@@ -8,14 +8,21 @@ response is decoded each time, which is slower and right.
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
 from transformers import AutoTokenizer
 
 from sampler.engines.huggingface.chat import pieces, render
-from sampler.errors import ModelNotFound
+from sampler.errors import InvalidParams, ModelNotFound
 from sampler.tokenizer import Message, TokenizerInfo
+
+SYSTEM, USER, ASSISTANT = (Message(role, "x") for role in ("system", "user", "assistant"))
+# Complete turns only, the last one the user's: an opened or a last reply may hold marks that are text elsewhere
+# ("<think>"), and which some templates look for in the messages.
+PROBES = ([USER, ASSISTANT, USER], [SYSTEM, USER])
+"""Conversations that show with which tokens a template marks its turns."""
 
 
 def load_tokenizer(path: str) -> "HFTokenizer":
@@ -57,7 +64,8 @@ class HFTokenizer:
         inner = self._tokenizer
         template = inner.chat_template
         added = {token.content: int(i) for i, token in inner.added_tokens_decoder.items() if token.special}
-        names = added | {str(inner.convert_ids_to_tokens(token)): int(token) for token in sorted(self._special)}
+        special = {str(inner.convert_ids_to_tokens(token)): int(token) for token in sorted(self._special)}
+        names = added | self._roles | special
         # A normaliser may shorten a text before it is cut into tokens.
         is_plain = self.tokens_are_bytes and self._backend.normalizer is None
         return TokenizerInfo(
@@ -73,8 +81,9 @@ class HFTokenizer:
         """Ids with the tokenizer's own start token where it adds one; control tokens in the text stay text."""
         prefix = cast("list[int]", self._tokenizer("", add_special_tokens=True).input_ids if start else [])
         first = [prefix[0]] if prefix and prefix[0] == self._tokenizer.bos_token_id else []
-        self._backend.encode_special_tokens = True
-        return first + list(self._backend.encode(text, add_special_tokens=False).ids)
+        writer = self._writer if self._roles else self._backend
+        writer.encode_special_tokens = True
+        return first + list(writer.encode(text, add_special_tokens=False).ids)
 
     def encode_chat(self, messages: Sequence[Message], *, open_reply: bool = True) -> list[int]:
         """Ids of a conversation; see the protocol. A start token is the template's to write."""
@@ -92,8 +101,28 @@ class HFTokenizer:
         return ids
 
     @cached_property
+    def _roles(self) -> dict[str, int]:
+        """Tokens that mark turns though the tokenizer calls them ordinary; as much the template's as control tokens."""
+        ordinary = {t.content: int(i) for i, t in self._tokenizer.added_tokens_decoder.items() if not t.special}
+        if not ordinary or not self._tokenizer.chat_template:
+            return {}
+        written = ""
+        for probe in PROBES:
+            with suppress(InvalidParams):  # a template may refuse a role
+                written += render(self._tokenizer, probe, False)
+        return {name: token for name, token in ordinary.items() if name in written}
+
+    @cached_property
+    def _writer(self) -> Any:
+        """A second tokenizer, to which the roles are control tokens too."""
+        state = json.loads(self._backend.to_str())
+        for token in state["added_tokens"]:
+            token["special"] |= token["content"] in self._roles
+        return cast(Any, type(self._backend)).from_str(json.dumps(state))
+
+    @cached_property
     def _reader(self) -> Any:
-        """A second tokenizer, which reads control tokens out of text: the switch belongs to the whole tokenizer."""
+        """Another, which reads them out of text: the switch belongs to the whole tokenizer."""
         reader = copy.deepcopy(self._backend)
         reader.encode_special_tokens = False
         return reader
