@@ -12,6 +12,7 @@ from service.api import analysis, batches, completions, files, health, models, o
 from service.api.models import model_names
 from service.api.replies import ERRORS
 from service.auth import publish_keys
+from service.closing import close_all
 from service.jobs.ledger import StoreLedger
 from service.jobs.outcome import row_seed
 from service.jobs.wiring import install_jobs
@@ -31,10 +32,13 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with jobs():
+        running = jobs()
+        await running.__aenter__()
+        try:
             yield
-        await app.state.analyst.aclose()
-        await engine.aclose()
+        finally:
+            parts = {"jobs": lambda: running.__aexit__(None, None, None), "analyses": analyst.aclose}
+            runner.house.drain.unclosed = await close_all({**parts, "engine": engine.aclose})
 
     app = FastAPI(
         title="powercut",

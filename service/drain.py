@@ -15,6 +15,8 @@ class Drain:
         self.drain_s = drain_s
         self.stopping = False
         self.calls = set[Call]()
+        self.unclosed = list[str]()
+        """What would not close at the end."""
 
     def begin(self, call: Call) -> None:
         """A request begins; 503 if the server is stopping."""

@@ -5,6 +5,8 @@ and nobody is told why.
 """
 
 import asyncio
+import os
+import socket
 from time import monotonic
 from types import FrameType
 
@@ -20,19 +22,24 @@ from service.settings import Settings
 CLOSING_S = 3
 """Seconds that requests which were cut off get to be answered."""
 CUT_OFF = 1
-"""Exit code if requests were cut off, by the limit or by a second signal."""
+"""Exit code if requests were cut off, by the limit or by a second signal, or if something would not close."""
 
 
 class DrainingServer(uvicorn.Server):
-    """At the first SIGTERM or SIGINT nothing new begins; at the second, everything ends at once."""
+    """At the first SIGTERM or SIGINT nothing new begins; at the second, requests end at once.
+
+    One that comes while what is held is being closed ends the process, whatever hangs there.
+    """
 
     def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
         super().__init__(config)
         self.drain, self.cut = drain, 0
-        self._until = 0.0
+        self._until, self._leaving = 0.0, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal has come. Runs in the main thread between two instructions, so it only takes note."""
+        if self._leaving:
+            os._exit(CUT_OFF)
         if self.drain.stopping:
             self.cut = self.cut or len(self.drain.calls)
             self.should_exit = self.force_exit = True
@@ -42,6 +49,18 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to leave; called ten times a second."""
+        self._leaving = await self._leaves(counter)
+        return self._leaving
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close everything. A thread that is stuck in what did not close would be joined for ever: not here."""
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn has left out what the application closes
+            await self.lifespan.shutdown()
+        if self.drain.unclosed:
+            os._exit(CUT_OFF)
+
+    async def _leaves(self, counter: int) -> bool:
         leave = await super().on_tick(counter)
         if leave or not self.drain.stopping:
             return leave

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from service.drain import Drain
 from service.errors import ApiError
 from tests.service.checks import GOOD
-from tests.service.serving import PATIENCE_S, command_server, metric, wait_until
+from tests.service.serving import PATIENCE_S, ROOT, command_server, free_port, is_ready, metric, wait_until
 
 ENDLESS: dict[str, Any] = {"power": {"alpha": 1, "blocks": 4, "steps_per_block": 1000}, "n": 64}
 FINISHES: dict[str, Any] = ENDLESS | {"power": ENDLESS["power"] | {"deadline_s": 4.0}}
@@ -127,6 +128,25 @@ def test_an_idle_server_stops_at_once_with_code_0(table_file: Path, tmp_path: Pa
         assert idle.get("/livez").status_code == 200  # a connection that stays open holds up nothing
         process.send_signal(sent)
         assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["by itself", "by a second signal"])
+def test_an_engine_that_never_closes_does_not_keep_the_process(again: bool, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log.txt"
+    with log.open("wb") as output:
+        words = [sys.executable, "-m", "tests.service.stuck", str(port), "3600" if again else "0.5"]
+        process = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: process.poll() is not None or is_ready(f"http://127.0.0.1:{port}"), "the server")
+        process.send_signal(signal.SIGTERM)
+        if again:
+            wait_until(lambda: "closing" in log.read_text(), "the engine to be closed")
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 1, log.read_text()
+        assert again or '"engine"' in log.read_text(), log.read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_retry_after_of_a_stop_is_bounded() -> None:

@@ -20,6 +20,8 @@ from sampler.trace import End, Token
 
 CHUNK = 64
 """Tokens of a prompt computed between two tokens of the running rows."""
+CLOSE_S = 10.0
+"""Seconds that the thread gets to end: far longer than a forward pass."""
 
 
 class Worker:
@@ -58,11 +60,13 @@ class Worker:
             return 0 if self._waiting or self._long else max(0, self.batch.max_rows - len(self.batch.rows))
 
     def close(self) -> None:
-        """Stop the thread; whoever waits is told."""
+        """Stop the thread; whoever waits is told. Raises `EngineDead` if it hangs, and leaves it."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._thread.join()
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            raise EngineDead(f"the engine's thread has not ended within {CLOSE_S:g} s")
 
     def _run(self) -> None:
         with torch.inference_mode():
