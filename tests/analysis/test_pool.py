@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,15 +169,19 @@ async def test_jobs_wait_their_turn(analyst: Analyst) -> None:
 
 
 async def test_rows_of_batches_have_a_seed_of_their_own_that_survives_a_second_run(analyst: Analyst) -> None:
-    handlers = analyst.row_handlers(lambda context: context)
+    handlers = analyst.row_handlers(lambda context: context.number)
+
+    def row(number: int) -> Any:
+        return SimpleNamespace(number=number, owner="alice", key=SimpleNamespace(batch_id="batch_1", number=number))
+
     assert set(handlers) == {f"/v1/analysis/{name}" for name in analyst.analyses}
     answer = handlers["/v1/analysis/probe"]
-    assert await answer({}, 1 << 60) == await answer({}, 1 << 60)
-    assert (await answer({}, 7))["seed"] == 7
-    assert (await answer({"seed": 3}, 7))["seed"] == 3
-    assert (await handlers["/v1/analysis/probe/unseeded"]({}, 7))["seed"] is None
+    assert await answer({}, row(1 << 60)) == await answer({}, row(1 << 60))
+    assert (await answer({}, row(7)))["seed"] == 7
+    assert (await answer({"seed": 3}, row(7)))["seed"] == 3
+    assert (await handlers["/v1/analysis/probe/unseeded"]({}, row(7)))["seed"] is None
     with pytest.raises(ApiError) as caught:
-        await answer({"scale": -1.0}, 7)
+        await answer({"scale": -1.0}, row(7))
     assert (caught.value.status, caught.value.param) == (422, "scale")
 
 

@@ -154,6 +154,11 @@ def test_a_report_on_no_run_is_one_clear_line(tmp_path: Path) -> None:
     assert "holds no run" in " ".join(done.output.split())
 
 
+def hear_interrupts() -> None:
+    """Tests that a shell has put into the background ignore interrupts, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_the_command_and_the_same_command_goes_on(tmp_path: Path) -> None:
     server = Scripted()
     server.hold = 30
@@ -161,7 +166,9 @@ def test_an_interrupt_ends_the_command_and_the_same_command_goes_on(tmp_path: Pa
         arguments = ["run", "letters", "--url", url, "--output", str(tmp_path / "r")]
         command = [sys.executable, "-m", "tests.evals.made_up", *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+        )
         wait_until(lambda: len(server.bodies) == 8, "calls under way")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)

@@ -104,12 +104,17 @@ def test_a_file_that_is_not_there_is_said(server: tuple[str, str], tmp_path: Pat
     assert "No such file" in result.stderr
 
 
+def hear_interrupts() -> None:
+    """Tests that a shell has put into the background ignore interrupts, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_status_and_cancel_find_a_batch_by_its_output(server: tuple[str, str], tmp_path: Path) -> None:
     url, key = server
     slow = {"power": {"blocks": 256, "steps_per_block": 1000, "memo_tree": False}, "max_tokens": 256}
     source, output = written(tmp_path, [completion_row(number, **slow) for number in range(40)]), tmp_path / "out.jsonl"
     words = [*command("batch", "run", source), "-o", str(output), "--url", url, "--api-key", key]
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, preexec_fn=hear_interrupts)
     while (state := read_state(output)) is None or not state.batch_id:
         assert process.poll() is None
         time.sleep(0.05)
