@@ -15,6 +15,10 @@ from sampler.tokenizer import Tokenizer
 from sampler.trace import End, Token
 from service.render import number
 
+CUT = "\N{REPLACEMENT CHARACTER}".encode()
+"""How a decoder writes a character whose last bytes are still to come."""
+CHARACTER_BYTES = 4
+
 
 class Scored(NamedTuple):
     """The tokens of a prompt after its first, and their rows."""
@@ -25,9 +29,13 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A token with its log p and its likeliest alternatives, None where nothing precedes it."""
+    """A token with the bytes it adds to the text before it, its log p and its likeliest alternatives.
+
+    The last two are None where nothing precedes it.
+    """
 
     id: int
+    written: bytes
     offset: int
     log_p: float | None
     top: list[tuple[int, float | None]] | None
@@ -43,8 +51,9 @@ def prompt_shown(ids: Sequence[int], scored: Scored, tokenizer: Tokenizer, text:
     """The tokens of a prompt whose text is `text`."""
     values: list[float | None] = [None, *(number(token.log_p + token.log_mass) for token in scored.tokens)]
     tops = [None, *(alternatives_of(row, count) for row in scored.rows)]
-    offsets = [min(at, len(text)) for at in starts(ids, tokenizer)]
-    return [Shown(*each) for each in zip(ids, offsets, values, tops, strict=True)]
+    pieces = added_bytes(ids, tokenizer)
+    offsets = [min(at, len(text)) for at in starts(pieces)]
+    return [Shown(*each) for each in zip(ids, pieces, offsets, values, tops, strict=True)]
 
 
 def answer_shown(answer: Answer, tokenizer: Tokenizer, text: str, count: int, begin: int = 0) -> list[Shown]:
@@ -54,29 +63,61 @@ def answer_shown(answer: Answer, tokenizer: Tokenizer, text: str, count: int, be
     """
     trace = answer.trace
     shown: list[Shown] = []
-    for i, at in enumerate(starts(trace.ids, tokenizer)):
+    pieces = added_bytes(trace.ids, tokenizer)
+    for i, at in enumerate(starts(pieces)):
         if trace.end is End.STOP and at >= len(text):
             break
         top = alternatives_of(trace.rows[i], count) if trace.rows is not None else []
         log_p = number(float(trace.log_p[i]) + float(trace.log_mass[i]))
-        shown.append(Shown(trace.ids[i], begin + at, log_p, top))
+        shown.append(Shown(trace.ids[i], pieces[i], begin + at, log_p, top))
     return shown
 
 
-def starts(ids: Sequence[int], tokenizer: Tokenizer) -> Iterator[int]:
+def added_bytes(ids: Sequence[int], tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each token adds to those before it.
+
+    Where tokens are not bytes a token alone is not what it is within a text (SentencePiece drops a leading space):
+    there it is what it adds to a few tokens before it. The tokens of one character are taken together: the last of
+    them has its bytes.
+    """
+    if tokenizer.tokens_are_bytes:
+        return [tokenizer.response_bytes([token]) for token in ids]
+    found: list[bytes] = []
+    start = done = 0  # the tokens before, and up to where all bytes are given to a token
+    for end in range(1, len(ids) + 1):
+        before, whole = tokenizer.response_bytes(ids[start:done]), tokenizer.response_bytes(ids[start:end])
+        is_cut = whole.endswith(CUT) and end < min(done + CHARACTER_BYTES, len(ids))
+        found.append(b"" if is_cut else whole[len(before) :])
+        if not is_cut:
+            start, done = done if found[-1] else start, end
+    return found
+
+
+def bytes_after(previous: Sequence[int], token: int, tokenizer: Tokenizer) -> bytes:
+    """The bytes of a token that might have followed another; `previous` holds that one, or nothing."""
+    if tokenizer.tokens_are_bytes:
+        return tokenizer.response_bytes([token])
+    before, whole = tokenizer.response_bytes(previous), tokenizer.response_bytes([*previous, token])
+    return whole[len(before) :] if whole.startswith(before) else tokenizer.response_bytes([token])
+
+
+def starts(pieces: Sequence[bytes]) -> Iterator[int]:
     """The characters before each token's own text."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     at = 0
-    for token in ids:
+    for piece in pieces:
         yield at
-        at += len(decoder.decode(tokenizer.response_bytes([token])))
+        at += len(decoder.decode(piece))
 
 
 def completion_logprobs(shown: Sequence[Shown], tokenizer: Tokenizer, count: int) -> dict[str, Any]:
     """`logprobs` of a completion; without alternatives `top_logprobs` is null."""
 
     def named(top: list[tuple[int, float | None]] | None) -> dict[str, float | None] | None:
-        return None if top is None else {tokenizer.token_text(token): value for token, value in top}
+        names: dict[str, float | None] = {}
+        for token, value in top or ():
+            names.setdefault(tokenizer.token_text(token), value)  # of tokens with the same text the likeliest
+        return None if top is None else names
 
     return {
         "tokens": [tokenizer.token_text(each.id) for each in shown],
@@ -89,11 +130,18 @@ def completion_logprobs(shown: Sequence[Shown], tokenizer: Tokenizer, count: int
 def chat_logprobs(shown: Sequence[Shown], tokenizer: Tokenizer) -> dict[str, Any]:
     """`logprobs` of a chat choice."""
 
-    def entry(token: int, log_p: float | None) -> dict[str, Any]:
-        written = tokenizer.response_bytes([token])  # a control token has none
+    def entry(token: int, log_p: float | None, written: bytes) -> dict[str, Any]:
+        # a control token has no bytes
         return {"token": tokenizer.token_text(token), "logprob": log_p, "bytes": list(written) or None}
 
+    def tops(each: Shown, previous: list[int]) -> list[dict[str, Any]]:
+        return [entry(token, log_p, bytes_after(previous, token, tokenizer)) for token, log_p in each.top or ()]
+
     content = [
-        {**entry(each.id, each.log_p), "top_logprobs": [entry(*one) for one in each.top or ()]} for each in shown
+        {
+            **entry(each.id, each.log_p, each.written),
+            "top_logprobs": tops(each, [one.id for one in shown[max(i - 1, 0) : i]]),
+        }
+        for i, each in enumerate(shown)
     ]
     return {"content": content, "refusal": None}

@@ -43,6 +43,7 @@ def test_roles_are_control_tokens_and_marks_of_thought_are_not(tokenizer: HFToke
 @pytest.mark.parametrize("text", [USER, f"a{ASSISTANT}b", f"{USER}{ASSISTANT}", f"<eos>{USER}"])
 def test_a_role_in_a_text_stays_text(tokenizer: HFTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
+    assert roles_in(tokenizer, ids) == []
     assert not set(ids) & set(tokenizer.about.control_tokens.values())
     assert tokenizer.response_bytes(ids) == text.encode()
 
