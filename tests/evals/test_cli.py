@@ -16,6 +16,7 @@ from evals.cli import app
 from evals.records import RECORDS, read_records, read_settings
 from tests.evals.made_up import Letters
 from tests.evals.servers import Scripted, served
+from tests.interrupts import hear_interrupts
 from tests.service.serving import ROOT, free_port, wait_until
 
 
@@ -152,11 +153,6 @@ def test_a_report_on_no_run_is_one_clear_line(tmp_path: Path) -> None:
     done = call("report", tmp_path)
     assert done.exit_code == 1
     assert "holds no run" in " ".join(done.output.split())
-
-
-def hear_interrupts() -> None:
-    """Tests that a shell has put into the background ignore interrupts, and so would what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_an_interrupt_ends_the_command_and_the_same_command_goes_on(tmp_path: Path) -> None:

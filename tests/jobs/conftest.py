@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from service.jobs.store import Store
 from tests.jobs.postgres import Postgres, running_postgres
+from tests.jobs.stores import settings
 from tests.service.tables import letters_table
 
 
@@ -32,3 +34,19 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
         return None
     server: Postgres = request.getfixturevalue("postgres")
     return server.new_database()
+
+
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    """A store, as one server has it."""
+    store = Store(settings(tmp_path, database_url, lease_s=60))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def other(store: Store, database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    """The same store, as another server has it."""
+    other = Store(settings(tmp_path, database_url, lease_s=60))
+    yield other
+    other.close()

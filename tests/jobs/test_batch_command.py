@@ -16,6 +16,7 @@ from service.batch_client import read_state, state_path
 from service.cli import app
 from service.keys import new_key
 from service.settings import Settings
+from tests.interrupts import hear_interrupts
 from tests.jobs.servers import ServerProcess, answers, completion_row, jsonl, look, tabular
 from tests.service.serving import ROOT, command, serving
 from tests.service.tables import letters_table
@@ -102,11 +103,6 @@ def test_a_file_that_is_not_there_is_said(server: tuple[str, str], tmp_path: Pat
     result = powercut("run", str(tmp_path / "none.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--url", server[0])
     assert result.exit_code == 2
     assert "No such file" in result.stderr
-
-
-def hear_interrupts() -> None:
-    """Tests that a shell has put into the background ignore interrupts, and so would what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_status_and_cancel_find_a_batch_by_its_output(server: tuple[str, str], tmp_path: Path) -> None:

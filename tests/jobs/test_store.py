@@ -1,85 +1,21 @@
 """The store's promises, on both databases: turns, leases, exactly one result a row, whoever dies at whatever moment."""
 
-import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from pydantic import SecretStr
-from sqlalchemy import insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, update
 
 from service.errors import ApiError
-from service.jobs.database import HEAD, Database, db_now
-from service.jobs.outcome import response_outcome
-from service.jobs.rows import LOSSES_LIMIT, Again, Claimed, Key, share_out, unpack
+from service.jobs.database import db_now
+from service.jobs.rows import LOSSES_LIMIT, Again, Claimed, share_out, unpack
 from service.jobs.store import Store
-from service.jobs.tables import batches, files, metadata, results, rows
+from service.jobs.tables import batches, results, rows
 from service.jobs.unavailable import StoreUnavailable
-from service.settings import Settings
-from tests.jobs.servers import completion_row, jsonl
-
-MODEL = "letters"
-
-
-def settings(folder: Path, database_url: str | None, **given: Any) -> Settings:
-    return Settings(data_dir=folder, database_url=SecretStr(database_url) if database_url else None, **given)
-
-
-@pytest.fixture
-def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
-    """A store, as one server has it."""
-    store = Store(settings(tmp_path, database_url, lease_s=60))
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def other(store: Store, database_url: str | None, tmp_path: Path) -> Iterator[Store]:
-    """The same store, as another server has it."""
-    other = Store(settings(tmp_path, database_url, lease_s=60))
-    yield other
-    other.close()
-
-
-def batch(store: Store, count: int, owner: str = "alice", model: str | None = MODEL, window: str = "24h") -> str:
-    """The id of a batch of so many rows."""
-    upload = store.files.begin(owner)
-    upload.write(jsonl([completion_row(number) for number in range(count)]))
-    file = upload.finish("in.jsonl", "batch", None)
-    return store.batches.create(owner, "/v1/completions", model, file["id"], window, {})["id"]
-
-
-def silence(store: Store) -> None:
-    """Everybody has been silent for longer than the lease."""
-    with store.database.write() as connection:
-        connection.execute(update(rows).values(leased_until=db_now() - 1.0))
-
-
-def answered(row: Claimed, text: str = "hi") -> Any:
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "power": {"generated_tokens": 5, "steps": 3, "accepted": 1}}
-    return response_outcome(row.key, row.custom_id, 200, {"text": text, "usage": usage})
-
-
-def tend_all(store: Store) -> None:
-    while store.tending.tend("tender", MODEL):
-        pass
-
-
-def look(store: Store, batch_id: str, owner: str = "alice") -> dict[str, Any]:
-    return store.batches.get(owner, batch_id)
-
-
-def output(store: Store, batch_id: str, kind: str = "output_file_id") -> list[dict[str, Any]]:
-    file_id = look(store, batch_id)[kind]
-    data = b"".join(store.files.content.read(file_id))
-    return [json.loads(line) for line in data.splitlines()]
+from tests.jobs.servers import completion_row
+from tests.jobs.stores import MODEL, answered, batch, look, output, silence, tend_all
 
 
 def test_a_batch_goes_from_file_to_rows_to_results_to_file(store: Store) -> None:
@@ -296,116 +232,3 @@ def test_results_written_down_half_way_are_written_down_again(store: Store, monk
     tend_all(store)
     assert calls == 1
     assert len(output(store, made)) == 2
-
-
-def test_nobody_sees_the_files_and_batches_of_another(store: Store) -> None:
-    made = batch(store, 1)
-    file_id = look(store, made)["input_file_id"]
-    for call in (
-        lambda: store.files.get("bob", file_id),
-        lambda: store.files.delete("bob", file_id),
-        lambda: store.batches.get("bob", made),
-        lambda: store.batches.cancel("bob", made),
-        lambda: store.batches.create("bob", "/v1/completions", MODEL, file_id, "24h", {}),
-        lambda: store.files.page("bob", None, file_id, 10, newest_first=True),
-        lambda: store.batches.page("bob", made, 10),
-    ):
-        with pytest.raises(ApiError) as error:
-            call()
-        assert error.value.status == 404
-    assert store.files.page("bob", None, None, 10, newest_first=True) == ([], False)
-    assert store.batches.page("bob", None, 10) == ([], False)
-
-
-def test_files_expire_but_not_under_an_open_batch(store: Store) -> None:
-    made = batch(store, 1)
-    used = look(store, made)["input_file_id"]
-    upload = store.files.begin("alice")
-    upload.write(b"{}\n")
-    unused = upload.finish("x", "batch", None)["id"]
-    abandoned = store.files.begin("alice")
-    abandoned.write(b"half of it")
-    with store.database.write() as connection:
-        connection.execute(update(files).values(expires_at=db_now() - 1.0, created_at=db_now() - 7200.0))
-    store.files.sweep()
-    assert store.files.get("alice", used)["id"] == used
-    with pytest.raises(ApiError, match="no file"):
-        store.files.get("alice", unused)
-    with store.database.read() as connection:
-        assert connection.execute(select(files.c.id)).scalars().all() == [used]
-    abandoned.drop()
-
-
-def test_a_key_that_stores_too_much_is_told_to_delete_some(database_url: str | None, tmp_path: Path) -> None:
-    store = Store(settings(tmp_path, database_url, max_stored_bytes=2000))
-    upload = store.files.begin("alice")
-    upload.write(b" " * 2000)
-    made = upload.finish("x", "batch", None)["id"]
-    with pytest.raises(ApiError, match="delete some"):
-        store.files.begin("alice")
-    store.files.begin("bob").drop()
-    store.files.delete("alice", made)
-    store.files.begin("alice").drop()
-    store.close()
-
-
-def test_bytes_come_back_from_any_offset(store: Store) -> None:
-    data = bytes(range(256)) * 3000
-    upload = store.files.begin("alice", is_input=False)
-    for start in range(0, len(data), 100_000):
-        upload.write(data[start : start + 100_000])
-    upload.keep()
-    with store.database.write() as connection:
-        upload.record(connection, "x", "batch_output")
-    for offset in (0, 1, 262_143, 262_144, 700_001, len(data)):
-        assert b"".join(store.files.content.read(upload.id, offset)) == data[offset:]
-
-
-def test_migrations_make_the_tables_that_the_code_reads(store: Store) -> None:
-    with store.database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
-
-
-def test_servers_that_start_at_once_migrate_once(database_url: str | None, tmp_path: Path) -> None:
-    failures: list[BaseException] = []
-
-    def start() -> None:
-        database = Database(database_url, tmp_path / "new")
-        try:
-            with database.read() as connection:
-                connection.execute(select(batches)).all()
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            database.close()
-
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-
-
-def test_a_database_of_a_newer_version_is_left_alone(store: Store, database_url: str | None, tmp_path: Path) -> None:
-    with store.database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    later = Database(database_url, tmp_path)
-    with pytest.raises(StoreUnavailable, match="newer powercut"), later.read():
-        pass
-    later.close()
-
-
-def test_a_second_result_of_a_row_cannot_be_written(store: Store) -> None:
-    line = {"batch_id": "b", "number": 1, "ok": True, "line": "{}"}
-    with store.database.write() as connection:
-        connection.execute(insert(results).values(**line))
-    with pytest.raises(IntegrityError), store.database.write() as connection:
-        connection.execute(insert(results).values(**line))
-
-
-def test_an_outcome_of_a_row_that_never_was_is_dropped(store: Store) -> None:
-    made = batch(store, 1)
-    store.rows.save("w", [response_outcome(Key(made, 99), "x", 200, {})])
-    assert look(store, made)["request_counts"]["completed"] == 0
