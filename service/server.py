@@ -12,7 +12,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.drain import Drain
 from service.house import House
@@ -76,10 +76,11 @@ class DrainingServer(uvicorn.Server):
 def impatient(send_timeout_s: float) -> type[asyncio.Protocol]:
     """uvicorn's protocol, which hangs up on a peer that has read nothing for so long while there is more to send.
 
-    Without it such a peer would hold its connection, and what waits to be sent, for as long as it likes.
+    Without it such a peer would hold its connection, and what waits to be sent, for as long as it likes. h11 is named,
+    so that the bytes of requests are read alike wherever another parser is installed.
     """
 
-    class Impatient(AutoHTTPProtocol):
+    class Impatient(H11Protocol):
         _alarm: asyncio.TimerHandle | None = None
 
         def pause_writing(self) -> None:
@@ -110,6 +111,7 @@ def serve_app(app: FastAPI, settings: Settings) -> int:
     config = uvicorn.Config(
         app,
         http=impatient(settings.send_timeout_s),
+        loop="asyncio",  # not whatever else is installed, as beside vLLM or Ray: what is tested is what runs
         host=settings.host,
         port=settings.port,
         log_config=None,

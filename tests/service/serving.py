@@ -106,7 +106,7 @@ def serving(engine: Engine, settings: Settings | None = None) -> Iterator[str]:
 @contextmanager
 def serving_app(app: FastAPI) -> Iterator[str]:
     """Any application of this process, behind a real socket."""
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5, http="h11", loop="asyncio")
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
