@@ -40,6 +40,7 @@ from service.options import (
     ModelName,
     TokenizerName,
     Urls,
+    Version,
     engine_options,
     one_clear_line,
 )
@@ -54,6 +55,11 @@ app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 app.command("analyse")(analyse)
 app.command("key")(make_key)
 app.add_typer(batch_app, name="batch")
+
+
+@app.callback()
+def powercut(version: Version = False) -> None:
+    """What `powercut` takes before a command's name."""
 
 
 @app.command(context_settings=PASS_THROUGH)
