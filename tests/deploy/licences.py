@@ -124,12 +124,13 @@ def plain(licence: str) -> str:
 
 
 def is_permissive(licence: str) -> bool:
-    """Whether the licence, or one that may be chosen, asks for its notice only."""
+    """Whether the licence, or one that may be chosen, asks for its notice only. In brackets everything must."""
 
     def all_of(text: str) -> bool:
         return all(part.strip(" ()") in PERMISSIVE for part in text.split(" AND "))
 
-    return any(all_of(choice) for choice in licence.split(" OR "))
+    choices = map(all_of, licence.split(" OR "))
+    return all(choices) if "(" in licence else any(choices)
 
 
 def grouped() -> dict[str, list[str]]:
