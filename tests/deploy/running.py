@@ -10,9 +10,9 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,19 +24,27 @@ CLONE_NEWNET = 0x40000000
 
 @dataclass
 class Container:
-    """A running command of an image."""
+    """A running command of an image.
+
+    Attributes:
+        image: What it runs.
+        process: The runtime's own process, whose exit code is the command's.
+        pid: Of the command, as this machine counts.
+        threads: In the container's network.
+    """
 
     image: Image
     process: subprocess.Popen[bytes]
     pid: int
-    """Of the command, as this machine counts."""
-    _threads: dict[str, ThreadPoolExecutor] = field(default_factory=dict)
+    threads: ThreadPoolExecutor
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Begin something in the container's network, where only its own loopback interface is."""
+        return self.threads.submit(work)
 
     def inside(self, work: Callable[[], T]) -> T:
-        """Do something in the container's network, where only its own loopback interface is."""
-        if "network" not in self._threads:
-            self._threads["network"] = ThreadPoolExecutor(8, initializer=enter_network, initargs=(self.pid,))
-        return self._threads["network"].submit(work).result()
+        """Do something there."""
+        return self.submit(work).result()
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a second command beside it, as `docker exec` does."""
@@ -101,10 +109,9 @@ def container(
     try:
         os.close(write)
         with os.fdopen(read) as told:
-            found = Container(image, process, json.loads(told.read())["child-pid"])
-        yield found
-        for threads in found._threads.values():
-            threads.shutdown()
+            pid = json.loads(told.read())["child-pid"]
+        with ThreadPoolExecutor(8, initializer=enter_network, initargs=(pid,)) as threads:
+            yield Container(image, process, pid, threads)
     finally:
         process.kill()
         process.wait()
@@ -115,6 +122,4 @@ def run_once(
 ) -> subprocess.CompletedProcess[str]:
     """One command of the image, to its end."""
     command = container_command(image, data, words, environment, more)
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-
-
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, close_fds=False)
