@@ -94,7 +94,7 @@ def test_the_image_serves_as_the_page_says(image: Image, tmp_path: Path, subtest
     with subtests.test("a stop while it starts"):
         check_stop_at_start(image, data, tmp_path / "start.txt")
     made = run_once(image, data, "powercut", "key", "alice").stdout.split("\n")
-    key, line = made[1], made[4]
+    key, line, output = made[1], made[4], ""
     with serving_container(image, data, tmp_path / "log.txt", line) as running:
         http = httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {key}"}, timeout=280)
         with subtests.test("it answers the README's request, and nobody without a key"):

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -30,14 +30,17 @@ def test_no_server_is_unhealthy_and_said_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def log_nothing(*_: object) -> None:
+    """The handler would write to standard error."""
+
+
 @pytest.fixture
 def failing_port() -> Iterator[int]:
     class Failing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(503)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+        log_message = log_nothing  # type: ignore[assignment]
 
     server = HTTPServer(("127.0.0.1", 0), Failing)
     thread = threading.Thread(target=server.serve_forever)
