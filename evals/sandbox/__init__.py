@@ -28,8 +28,8 @@ INSTALL = (
     "Model-written code is run in a sandbox only. Install bubblewrap 0.8 or newer (`apt-get install bubblewrap`, "
     "`dnf install bubblewrap`, `pacman -S bubblewrap`) and allow user namespaces (in a container: `--security-opt` "
     "with each of seccomp=unconfined, apparmor=unconfined and systempaths=unconfined, which is what compose.yaml's "
-    "profile `eval` does). `--unsafe`, given in full, runs the code without a sandbox: with your rights, your files and your "
-    "network."
+    "profile `eval` does). `--unsafe`, given in full, runs the code without a sandbox: with your rights, your files "
+    "and your network."
 )
 
 
