@@ -69,7 +69,8 @@ class Buildah:
         """Run one command; what it printed. What it complained of is in the error."""
         words = [*self._words, *map(str, arguments)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=BUILD_S)
-        assert done.returncode == 0, f"buildah {arguments[0]}: {(done.stdout + done.stderr)[-4000:]}"
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING: Location" not in line]
+        assert done.returncode == 0, f"buildah {arguments[0]}:\n" + "\n".join(said)[-6000:]
         return done.stdout.strip()
 
     def files(self, image: str) -> Path:
