@@ -20,12 +20,14 @@ from service.keys import new_key
 from service.settings import PREFIX, Settings, settings_from
 from service.version import VERSION
 from tests.deploy.manifests import DOCS, FOLDER, OVERLAYS, Manifest, blocks, container, overlay, pod, rendered
-from tests.service.serving import PATIENCE_S, ROOT, command_server
+from tests.service.serving import ROOT, command_server
 from tests.service.tables import letters_table
 
 KUBERNETES = "1.37"
 OLDEST = "1.32"
 """What docs/kubernetes.md promises."""
+START_S = 240.0
+"""Far longer than a start or a stop takes; only a failing test waits so long."""
 CLOSING_S = 50
 """What docs/operations.md adds to `drain_s`."""
 
@@ -230,19 +232,22 @@ def test_the_pod_s_variables_start_a_server_that_is_as_the_manifests_say(
     table = tmp_path / "letters.json"
     table.write_text(json.dumps(letters_table()))
     options = ["--engine", "tabular", "--model", str(table)]
-    with command_server(options, tmp_path / "log.txt") as (process, url):
+    with (
+        command_server(options, tmp_path / "log.txt", START_S) as (process, url),
+        httpx.Client(base_url=url, timeout=60) as http,
+    ):
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-            assert httpx.get(url + container(own_overlay)[kind]["httpGet"]["path"]).status_code == 200
+            assert http.get(container(own_overlay)[kind]["httpGet"]["path"]).status_code == 200
         (endpoint,) = own_overlay["ServiceMonitor"]["spec"]["endpoints"]
         assert endpoint["port"] == own_overlay["Service"]["spec"]["ports"][0]["name"]
-        told = httpx.get(url + endpoint["path"])
+        told = http.get(endpoint["path"])
         assert told.status_code == 200, "Prometheus has no key"
         series = set(re.findall(r"^(\S+?)\{", told.text, re.MULTILINE))
         assert {adapted(name) for name in series} - {None} == targets(own_overlay).keys()
-        assert httpx.get(f"{url}/v1/models").status_code == 401
-        assert httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+        assert http.get("/v1/models").status_code == 401
+        assert http.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(START_S) == 0
 
 
 def test_the_base_asks_only_whether_the_loop_answers() -> None:
