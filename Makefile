@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 APT_PACKAGES := $(strip $(file <.ci/apt-packages))
 
-.PHONY: serve install dev deps test test-fast test-long test-vllm bench lint format clean
+.PHONY: serve install dev deps test test-fast test-long test-vllm bench lint licences format clean
 
 serve: $(RUNTIME) ## install what running needs, bring the default model, and serve it
 	$(BIN)/powercut serve --port $(PORT) $(SERVE_OPTIONS)
@@ -104,6 +104,9 @@ lint: $(DEV) ## style, types and the arrows between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+licences: $(DEV) ## write docs/licences.md anew, after a change of constraints.txt
+	$(BIN)/python -m tests.deploy.licences
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

@@ -23,6 +23,11 @@ COMPARED = ("entropy_cut", "standard", "low_temperature", "uniform_cut", "best_o
 """The arms of a comparison that names none."""
 
 
+@app.callback()
+def powercut_eval(version: options.Version = False) -> None:
+    """What `powercut-eval` takes before a command's name."""
+
+
 @app.command()
 def run(
     benchmark: options.BenchmarkName,

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -21,6 +22,15 @@ SOME_FAILED = 2
 STOPPED = 130
 """The shell's exit code for a Ctrl-C."""
 
+
+def tell_version(told: bool) -> None:
+    """Print what is installed, and end."""
+    if told:
+        typer.echo(f"powercut-eval {metadata.version('powercut')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=tell_version, is_eager=True, help="say which version")]
 BenchmarkName = Annotated[str, typer.Argument(help="one of the benchmarks; `powercut-eval data list` names them")]
 Url = Annotated[str, typer.Option(help="the server, with or without /v1")]
 Model = Annotated[str | None, typer.Option(help="the model's id there (default: the first that it lists)")]

@@ -40,11 +40,12 @@ from service.options import (
     ModelName,
     TokenizerName,
     Urls,
+    Version,
     engine_options,
     one_clear_line,
 )
 from service.render import answer_text
-from service.server import serve_app
+from service.server import leaving_at_sigterm, serve_app
 from service.settings import settings_from
 from service.settings_options import with_settings
 
@@ -54,6 +55,11 @@ app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 app.command("analyse")(analyse)
 app.command("key")(make_key)
 app.add_typer(batch_app, name="batch")
+
+
+@app.callback()
+def powercut(version: Version = False) -> None:
+    """What `powercut` takes before a command's name."""
 
 
 @app.command(context_settings=PASS_THROUGH)
@@ -74,27 +80,28 @@ def serve(
     eos_ids: EosIds = None,
 ) -> None:
     """Serve a model over HTTP in OpenAI's shapes. Any other --option goes to the vllm engine as vLLM's own."""
-    with one_clear_line():
-        chosen = settings_from(settings)
-        refuse_open_door(chosen)
-        Store(chosen).close()  # a wrong database_url is said before a model is loaded
-        options = engine_options(
-            context,
-            model,
-            dtype,
-            device,
-            url,
-            api_key,
-            tokenizer,
-            eos_ids,
-            served_model_name,
-            max_rows,
-            kv_cache_bytes,
-        )
-        loaded = load_engine(engine, options)
-    info, address = loaded.info, f"http://{chosen.host}:{chosen.port}"
-    typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at {address}")
-    sys.exit(serve_app(create_app(loaded, chosen), chosen))
+    with leaving_at_sigterm():
+        with one_clear_line():
+            chosen = settings_from(settings)
+            refuse_open_door(chosen)
+            Store(chosen).close()  # a wrong database_url is said before a model is loaded
+            options = engine_options(
+                context,
+                model,
+                dtype,
+                device,
+                url,
+                api_key,
+                tokenizer,
+                eos_ids,
+                served_model_name,
+                max_rows,
+                kv_cache_bytes,
+            )
+            loaded = load_engine(engine, options)
+        info, address = loaded.info, f"http://{chosen.host}:{chosen.port}"
+        typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at {address}")
+        sys.exit(serve_app(create_app(loaded, chosen), chosen))
 
 
 @app.command(context_settings=PASS_THROUGH)

@@ -27,5 +27,5 @@ def refuse_open_door(settings: Settings) -> None:
     raise InvalidParams(
         "host",
         f"{settings.host} can be reached by others and no key is set: make one with `powercut key NAME` and give "
-        "--key-file, or say --allow-public-without-keys",
+        "--key-file (or POWERCUT_KEYS), or say --allow-public-without-keys",
     )

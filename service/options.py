@@ -11,6 +11,7 @@ from sampler.engine import EngineOptions
 from sampler.engines import ENGINES
 from sampler.errors import SamplerError
 from service.engine_args import engine_args
+from service.version import VERSION
 
 EngineName = Annotated[str, typer.Option("--engine", help=f"one of {', '.join(ENGINES)}")]
 ModelName = Annotated[
@@ -24,6 +25,16 @@ Urls = Annotated[list[str] | None, typer.Option("--url", help="a vLLM server for
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="POWERCUT_REMOTE_API_KEY", help="its key")]
 TokenizerName = Annotated[str | None, typer.Option("--tokenizer", help="of the remote engine: name or folder")]
 EosIds = Annotated[list[int] | None, typer.Option("--eos-ids", help="end ids of the remote engine; may be repeated")]
+
+
+def tell_version(told: bool) -> None:
+    """Print what is installed, and end."""
+    if told:
+        typer.echo(f"powercut {VERSION}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=tell_version, is_eager=True, help="say which version")]
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands whose other options go to the library behind the engine."""

@@ -6,7 +6,10 @@ and nobody is told why.
 
 import asyncio
 import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
 
@@ -102,6 +105,20 @@ def impatient(send_timeout_s: float) -> type[asyncio.Protocol]:
                 self._alarm = None
 
     return Impatient
+
+
+@contextmanager
+def leaving_at_sigterm() -> Iterator[None]:
+    """End the process at SIGTERM, while no server has taken the signal over: nothing has been promised to anybody yet.
+
+    That is what the kernel does by default, but not for process 1, which is what a container starts: it would load the
+    whole model first, and then be killed because it did not stop.
+    """
+    before = signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def serve_app(app: FastAPI, settings: Settings) -> int:

