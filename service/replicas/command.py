@@ -1,9 +1,13 @@
 """`powercut serve --ray` from start to stop: a Ray cluster of its own on this machine, or one that runs already."""
 
+import logging
+import math
 import os
 import re
+import secrets
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -22,7 +26,8 @@ from service.settings import Settings
 
 STAY_HERE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: all of Ray's own ports on the loopback address only
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes longer than the 5 s after which it is killed
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "300",  # a busy machine takes longer than 5 s, after which it is killed
+    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",  # the same: 0.1 s, after which another replica is asked
 }
 """Ray's environment where the cluster is this machine. An address given to `ray.init` alone leaves its ports open."""
 STORE_BYTES = 100 << 20
@@ -61,9 +66,7 @@ def serve_on_ray(engine: str, options: EngineOptions, settings: Settings, scale:
     """
     load = loader(engine, options)
     check(settings, address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody, unless asked for
-    if address is None:
-        os.environ.update({**STAY_HERE, **environment(settings)})
+    prepare(settings, is_ours=address is None)
     with cluster(scale, address) as where:
         target = application(load, settings, scale, spreads(options.engine_args))
         handle = start(target, settings, is_ours=address is None)
@@ -86,6 +89,25 @@ def check(settings: Settings, address: str | None) -> None:
         shared_store(settings)
 
 
+def prepare(settings: Settings, *, is_ours: bool) -> None:
+    """Set Ray's environment, which it reads when it is imported, and hands on to all processes that it starts.
+
+    A replica has one port on all interfaces, whatever Ray is told, and whoever may speak to it may run code there. Only
+    Ray's token guards it, so a cluster of ours has one: a new one that no file keeps, unless there is one already.
+
+    Raises:
+        InvalidParams: the token is switched off.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody, unless asked for
+    if not is_ours:
+        return
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token":
+        raise InvalidParams("ray", "ray: without its token (RAY_AUTH_MODE) others could run code in a replica")
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.update({**STAY_HERE, **environment(settings)})
+
+
 @contextmanager
 def cluster(scale: Scale, address: str | None) -> Iterator[str]:
     """The address of a Ray cluster: the one given, or that of a new one on this machine, which ends with the block."""
@@ -94,12 +116,13 @@ def cluster(scale: Scale, address: str | None) -> Iterator[str]:
         from ray import serve
     except ImportError:
         raise InvalidParams("ray", MISSING) from None
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    given: dict[str, Any] = {"address": address}
+    if address is None:
+        cores = max(os.cpu_count() or 1, math.ceil(scale.most * scale.cpus_per_replica))
+        given = {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
-        if address is not None:
-            ray.init(address=address)
-        else:
-            cores = max(os.cpu_count() or 1, round(scale.most * scale.cpus_per_replica + 0.5))
-            ray.init(num_cpus=cores, object_store_memory=STORE_BYTES, include_dashboard=False)
+        ray.init(**given, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise InvalidParams("ray_address", f"no Ray cluster answers at {address}: {first_line(error)}") from None
     try:
@@ -112,21 +135,25 @@ def cluster(scale: Scale, address: str | None) -> Iterator[str]:
 
 
 def start(target: Any, settings: Settings, *, is_ours: bool) -> Any:
-    """Start Serve and the replicas; a handle of them, once the first ones serve."""
+    """Start Serve and the replicas; a handle of them, once the first ones and a proxy serve."""
     from ray import serve
 
-    serve.start(
-        proxy_location="HeadOnly" if is_ours else "EveryNode",
-        http_options={"host": settings.host, "port": settings.port, "keep_alive_timeout_s": 5},
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
-        # Where Ray runs already its processes have their environment, but for those that are started with another.
-        controller_options=None if is_ours else {"runtime_env": {"env_vars": environment(settings)}},
-    )
+    with suppress(TimeoutError):  # a proxy that is not there after a minute is waited for below
+        serve.start(
+            proxy_location="HeadOnly" if is_ours else "EveryNode",
+            http_options={"host": settings.host, "port": settings.port, "keep_alive_timeout_s": 5},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+            # Where Ray runs already its processes have their environment, but for those that are started with another.
+            controller_options=None if is_ours else {"runtime_env": {"env_vars": environment(settings)}},
+        )
     try:
-        return serve.run(target, name=NAME, route_prefix="/")
+        handle = serve.run(target, name=NAME, route_prefix="/")
     except RuntimeError as error:
         remove()
         raise InvalidParams("ray", f"no replica could be started: {cause(error)}") from None
+    while not any(proxy == "HEALTHY" for proxy in serve.status().proxies.values()):
+        time.sleep(0.1)
+    return handle
 
 
 def tell(handle: Any, settings: Settings, scale: Scale, where: str) -> None:
