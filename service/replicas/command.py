@@ -26,6 +26,7 @@ from service.settings import Settings
 
 STAY_HERE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: all of Ray's own ports on the loopback address only
+    "RAY_worker_niceness": "0",  # replicas are not work in the background, which 15 would make of them
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "300",  # a busy machine takes longer than 5 s, after which it is killed
     "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",  # the same: 0.1 s, after which another replica is asked
 }

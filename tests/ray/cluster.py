@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from service.keys import new_key
+from service.replicas.command import STAY_HERE
 from tests.service.serving import ROOT, command, free_port, wait_until
 
 SHARED_MEMORY = 256 << 20
@@ -75,13 +76,17 @@ class RayServer:
         self.port = free_port()
         self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "log.txt"
         self.sessions = Path(tempfile.mkdtemp(prefix="pcray-"))  # short: the paths of sockets have a limit
-        self.environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_TMPDIR": str(self.sessions),
-            "POWERCUT_KEYS": self.key_line,
-        }
+        self.environment = (
+            os.environ
+            | STAY_HERE
+            | {
+                "OMP_NUM_THREADS": "1",
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                "RAY_TMPDIR": str(self.sessions),
+                "POWERCUT_KEYS": self.key_line,
+            }
+        )
         self._options = options
         self._tree = dict[int, str]()
 
