@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -130,11 +129,10 @@ class RayServer:
             )
         assert done.returncode == 0, self.log.read_text()[-4000:]
 
-    def client(self, **given: Any) -> httpx.Client:
+    def client(self, timeout: float = 120) -> httpx.Client:
         """A client with the key."""
-        return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=120, verify=False, **given
-        )
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, verify=False)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
