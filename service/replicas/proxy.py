@@ -120,11 +120,12 @@ class Reply:
             await self._pass({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _pass(self, message: Message) -> None:
+        reading = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s) as scope:
+            async with reading:
                 await self._send(message)
         except TimeoutError:
-            self.is_stuck = scope.expired()
+            self.is_stuck = reading.expired()
             raise
 
 
