@@ -86,21 +86,21 @@ class RayServer:
                 "POWERCUT_KEYS": self.key_line,
             }
         )
-        self._options = options
+        self.options = options
         self._tree = dict[int, str]()
 
     def start(self) -> None:
         """Start, and wait until it serves."""
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command("serve", "--ray", "--port", str(self.port), *self._options),
-                cwd=ROOT,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-            )
+        self.launch(command("serve", "--ray", "--port", str(self.port), *self.options))
         wait_until(lambda: self.process.poll() is not None or self.address is not None, "Ray to start", START_S)
         assert self.process.poll() is None, self.log.read_text()[-4000:]
+
+    def launch(self, line: Sequence[str], **environment: str) -> None:
+        """Start a program as the one that is looked at."""
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                line, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=self.environment | environment
+            )
 
     @property
     def address(self) -> str | None:
