@@ -149,9 +149,10 @@ def start(target: Any, settings: Settings, *, is_ours: bool) -> Any:
         )
     try:
         handle = serve.run(target, name=NAME, route_prefix="/")
-    except RuntimeError as error:
+    except RuntimeError:
+        said = why()
         remove()
-        raise InvalidParams("ray", f"no replica could be started: {cause(error)}") from None
+        raise InvalidParams("ray", f"no replica could be started: {said}") from None
     while not any(proxy == "HEALTHY" for proxy in serve.status().proxies.values()):
         time.sleep(0.1)
     return handle
@@ -193,7 +194,10 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def cause(error: BaseException) -> str:
-    """The innermost exception of a replica, which Serve reports with its whole traceback."""
-    named = re.findall(r"^\s*(?:[\w.]+\.)?(\w+): (.+)$", str(error), re.MULTILINE)
-    return ": ".join(named[-1]) if named else first_line(error)
+def why() -> str:
+    """Why replicas do not start: the innermost exception, which Serve reports with its whole traceback."""
+    from ray import serve
+
+    message = serve.status().applications[NAME].deployments[NAME].message
+    named = re.findall(r"^\s*(?:[\w.]+\.)?([A-Z]\w+): (.+)$", message, re.MULTILINE)
+    return ": ".join(named[-1]) if named else message.strip() or "Serve does not say why"
