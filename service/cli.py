@@ -45,6 +45,19 @@ from service.options import (
     one_clear_line,
 )
 from service.render import answer_text
+from service.replicas.command import serve_on_ray
+from service.replicas.options import (
+    CpusEach,
+    GpusEach,
+    MaxReplicas,
+    MinReplicas,
+    OnRay,
+    RayAddress,
+    Replicas,
+    TargetTokens,
+    refuse_without_ray,
+    scale_from,
+)
 from service.server import leaving_at_sigterm, serve_app
 from service.settings import settings_from
 from service.settings_options import with_settings
@@ -78,26 +91,46 @@ def serve(
     api_key: ApiKey = None,
     tokenizer: TokenizerName = None,
     eos_ids: EosIds = None,
+    ray: OnRay = False,
+    ray_address: RayAddress = None,
+    replicas: Replicas = None,
+    min_replicas: MinReplicas = None,
+    max_replicas: MaxReplicas = None,
+    target_queued_tokens: TargetTokens = None,
+    cpus_per_replica: CpusEach = None,
+    gpus_per_replica: GpusEach = None,
 ) -> None:
     """Serve a model over HTTP in OpenAI's shapes. Any other --option goes to the vllm engine as vLLM's own."""
+    scale = {
+        "replicas": replicas,
+        "min_replicas": min_replicas,
+        "max_replicas": max_replicas,
+        "target_queued_tokens": target_queued_tokens,
+        "cpus_per_replica": cpus_per_replica,
+        "gpus_per_replica": gpus_per_replica,
+    }
+    with one_clear_line():
+        chosen = settings_from(settings)
+        refuse_open_door(chosen)
+        Store(chosen).close()  # a wrong database_url is said before a model is loaded
+        options = engine_options(
+            context,
+            model,
+            dtype,
+            device,
+            url,
+            api_key,
+            tokenizer,
+            eos_ids,
+            served_model_name,
+            max_rows,
+            kv_cache_bytes,
+        )
+        if ray:
+            sys.exit(serve_on_ray(engine, options, chosen, scale_from(scale), ray_address))
+        refuse_without_ray({"ray_address": ray_address, **scale})
     with leaving_at_sigterm():
         with one_clear_line():
-            chosen = settings_from(settings)
-            refuse_open_door(chosen)
-            Store(chosen).close()  # a wrong database_url is said before a model is loaded
-            options = engine_options(
-                context,
-                model,
-                dtype,
-                device,
-                url,
-                api_key,
-                tokenizer,
-                eos_ids,
-                served_model_name,
-                max_rows,
-                kv_cache_bytes,
-            )
             loaded = load_engine(engine, options)
         info, address = loaded.info, f"http://{chosen.host}:{chosen.port}"
         typer.echo(f"powercut: {info.model} on the {info.name} engine {dict(info.details)}, at {address}")

@@ -35,6 +35,10 @@ class Keys:
     def __len__(self) -> int:
         return len(self._hashes)
 
+    def text(self) -> str:
+        """The keys as the setting `keys` has them."""
+        return ",".join(f"{name}:{digest}" for name, digest in self._hashes.items())
+
     def name_of(self, key: bytes) -> str | None:
         """Whose key this is. Looks at every key to the end, so that the time tells nothing of which came close."""
         digest, found = hashlib.sha256(key).hexdigest(), None

@@ -3,7 +3,7 @@
 Each application has a registry of its own, so that two in one process do not mix.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -41,6 +41,8 @@ class Telemetry:
 
     def __init__(self, model: str) -> None:
         self.registry = CollectorRegistry()
+        self.everywhere: Callable[[], Awaitable[bytes]] | None = None
+        """Tells for all replicas of this application, where there are several behind one address."""
         self._model = model
         self.requests = self._counter("powercut:http_requests", "requests by route and status", "route", "status")
         self.latency = self._histogram("vllm:e2e_request_latency_seconds", "seconds from arrival to end", SECONDS)
@@ -138,9 +140,9 @@ class Telemetry:
         """An engine call."""
         self.calls.labels(self._model).inc()
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """The exposition."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) if self.everywhere is None else await self.everywhere()
 
     def _count(self, method: str, usage: PowerUsage) -> None:
         for name, counter in self.chain_counts.items():

@@ -25,7 +25,7 @@ def routers(settings: Settings) -> list[APIRouter]:
 async def tell(request: Request) -> Response:
     """All counters, in Prometheus' text form."""
     house: House = request.app.state.runner.house
-    return Response(house.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await house.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def schema(request: Request) -> JSONResponse:

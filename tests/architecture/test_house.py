@@ -61,6 +61,6 @@ def test_files_stay_short_and_state_what_they_are_for(path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["service.app", "service.cli", "sampler.chain", "sampler.engines.tabular"])
 def test_importing_the_service_brings_nothing_heavy(module: str) -> None:
-    code = f"import {module}, sys; print([m for m in ('torch', 'transformers', 'vllm') if m in sys.modules])"
+    code = f"import {module}, sys; print([m for m in ('torch', 'transformers', 'vllm', 'ray') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
