@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 LONGEST = 1000
@@ -18,25 +19,26 @@ def described(figure: "Figure") -> str:
 
 
 def _part(axes: "Axes") -> str:
-    title, across, up = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+    across, up = axes.get_xlabel(), axes.get_ylabel()
     if axes.get_label() == "<colorbar>":
-        return _plain(f"Colours show {up or across}") if up or across else ""
-    said = [
-        title,
-        f"across: {across}, {_range(axes.get_xlim())}" if across else "",
-        f"up: {up}, {_range(axes.get_ylim())}" if up else "",
-        _series(axes),
-    ]
+        return _plain(f"colours: {up or across}") if up or across else ""
+    said = [axes.get_title(), _axis("across", across, axes.xaxis), _axis("up", up, axes.yaxis), _series(axes)]
     return _plain("; ".join(part for part in said if part))
+
+
+def _axis(direction: str, label: str, axis: "Axis") -> str:
+    """What an axis measures and over which range, or the names that it lists."""
+    ticks = [text.get_text() for text in axis.get_ticklabels()]
+    names = [tick for tick in ticks if "$" not in tick and any(map(str.isalpha, tick))]  # powers of ten are no names
+    if names:
+        return f"{direction}: {label + ': ' if label else ''}{', '.join(names)}"
+    low, high = axis.get_view_interval()
+    return f"{direction}: {label}, {low:.3g} to {high:.3g}" if label else ""
 
 
 def _series(axes: "Axes") -> str:
     names = axes.get_legend_handles_labels()[1]
     return f"shown: {', '.join(dict.fromkeys(names))}" if names else ""
-
-
-def _range(limits: tuple[float, float]) -> str:
-    return f"{limits[0]:.3g} to {limits[1]:.3g}"
 
 
 def _plain(text: str) -> str:

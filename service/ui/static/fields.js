@@ -14,10 +14,11 @@ const DEEPEST = 5;
 export function fieldList(document, schema, depth = 0) {
   const found = resolved(document, schema);
   const required = new Set(found.required ?? []);
+  const fields = Object.entries(found.properties ?? {}).filter(([, field]) => depth === 0 || field.const === undefined);
   return el(
     "dl",
     { class: "fields" },
-    Object.entries(found.properties ?? {}).map(([name, field]) => {
+    fields.map(([name, field]) => {
       const defaulted = field.default === undefined || field.default === null ? null : field.default;
       return el(
         "div",
@@ -27,7 +28,8 @@ export function fieldList(document, schema, depth = 0) {
           {},
           el("code", {}, name),
           " ",
-          el("span", { class: "soft" }, kindOf(document, field), required.has(name) ? el("b", {}, " · required") : null),
+          el("span", { class: "soft" }, kindOf(document, field)),
+          required.has(name) ? el("b", { class: "soft" }, " · required") : null,
         ),
         field.description ? el("dd", {}, field.description) : null,
         defaulted === null ? null : el("dd", { class: "soft" }, "Default: ", el("code", {}, JSON.stringify(defaulted))),
@@ -39,8 +41,9 @@ export function fieldList(document, schema, depth = 0) {
 
 function inner(document, schema, depth) {
   const fixed = Object.entries(schema.properties).find(([, field]) => field.const !== undefined);
-  const title = fixed === undefined ? null : el("p", {}, el("code", {}, `${fixed[0]}: ${JSON.stringify(fixed[1].const)}`));
-  return el("dd", { class: "inner" }, title, fieldList(document, schema, depth));
+  const title = fixed === undefined ? null : `${fixed[0]}: ${JSON.stringify(fixed[1].const)}`;
+  const heading = title === null ? null : el("p", {}, el("code", {}, title));
+  return el("dd", { class: "inner" }, heading, fieldList(document, schema, depth));
 }
 
 /** What a schema allows, in words, as "whole number from 1 to 100". */
@@ -53,7 +56,7 @@ export function kindOf(document, schema) {
   }
   if (found.const !== undefined) return JSON.stringify(found.const);
   if (found.enum !== undefined) return found.enum.map((value) => JSON.stringify(value)).join(" or ");
-  if (found.type === "array") return `list${counted(found)} of: ${found.items ? kindOf(document, found.items) : "anything"}`;
+  if (found.type === "array") return `list${counted(found)} of ${kindOf(document, found.items ?? {})}`;
   if (found.type === "string") return `text${lengths(found)}`;
   if (found.type === "integer") return `whole number${range(found)}`;
   if (found.type === "number") return `number${range(found)}`;
@@ -84,28 +87,36 @@ export function resolved(document, schema) {
 }
 
 function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
-  if (minimum !== undefined && maximum === minimum) return ` ${number(minimum)}`;
+  if (minimum !== undefined && minimum === maximum) return ` ${number(minimum)}`;
   if (minimum !== undefined && maximum !== undefined) return ` from ${number(minimum)} to ${number(maximum)}`;
-  const low = minimum !== undefined ? `at least ${number(minimum)}` : exclusiveMinimum !== undefined ? `above ${number(exclusiveMinimum)}` : null;
-  const high = maximum !== undefined ? `at most ${number(maximum)}` : exclusiveMaximum !== undefined ? `below ${number(exclusiveMaximum)}` : null;
-  const both = [low, high].filter((part) => part !== null).join(", ");
-  return both === "" ? "" : ` ${both}`;
+  const limits = [
+    ["at least", minimum],
+    ["above", exclusiveMinimum],
+    ["at most", maximum],
+    ["below", exclusiveMaximum],
+  ];
+  const said = limits.filter(([, limit]) => limit !== undefined).map(([word, limit]) => `${word} ${number(limit)}`);
+  return said.length === 0 ? "" : ` ${said.join(", ")}`;
 }
 
 function counted({ minItems, maxItems }) {
-  return bounds(minItems, maxItems);
+  const said = span(minItems, maxItems);
+  return said === null ? "" : ` (${said})`;
 }
 
 function lengths({ minLength, maxLength }) {
-  const said = bounds(minLength, maxLength);
-  return said === "" ? "" : `${said} characters`;
+  const said = span(minLength, maxLength);
+  return said === null ? "" : `, ${said} characters`;
 }
 
-function bounds(least, most) {
-  if (most === undefined) return least ? ` of at least ${number(least)}` : "";
-  return least === undefined ? ` of at most ${number(most)}` : ` of ${number(least)} to ${number(most)}`;
+function span(least, most) {
+  if (most === undefined) return least ? `at least ${number(least)}` : null;
+  if (least === most) return `exactly ${number(least)}`;
+  return least === undefined ? `at most ${number(most)}` : `${number(least)} to ${number(most)}`;
 }
 
 function number(value) {
-  return Math.abs(value) >= 1e7 || (value !== 0 && Math.abs(value) < 1e-4) ? value.toExponential().replace(/(\.\d\d)\d+/, "$1").replace("e+", "e") : String(value);
+  const size = Math.abs(value);
+  if (size < 1e6 && (value === 0 || size >= 1e-4)) return String(value);
+  return value.toExponential().replace(/(\.\d\d)\d+/, "$1").replace("e+", "e");
 }

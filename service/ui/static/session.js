@@ -142,7 +142,7 @@ function aborted(signal) {
   });
 }
 
-// The key lives as long as the tab, and is never in an address. Where storage is forbidden, it lives as long as the page.
+// The key lives as long as the tab, and is never in an address; where storage is forbidden, as long as the page.
 let kept = null;
 
 function key() {

@@ -13,8 +13,6 @@ import { snippets } from "./snippets.js";
 const SAME_RUN = ["seed", "release_id"];
 
 export class Bench {
-  #root;
-  #status;
   #analysis = null;
   #aborter = null;
   #urls = [];
@@ -22,10 +20,7 @@ export class Bench {
   #document = null;
   #properties = new Set();
 
-  /** @param {HTMLElement} root What is hidden until an analysis is shown. @param {HTMLElement} status A live region. */
-  constructor(root, status) {
-    this.#root = root;
-    this.#status = status;
+  constructor() {
     byId("run").addEventListener("click", () => this.#run());
     byId("cancel").addEventListener("click", () => this.#aborter?.abort());
     byId("reset").addEventListener("click", () => this.#reset());
@@ -41,15 +36,15 @@ export class Bench {
     this.#aborter?.abort();
     this.#analysis = analysis;
     this.#form = 0;
-    this.#root.hidden = false;
+    byId("bench").hidden = false;
     byId("name").textContent = analysis.name;
     byId("summary").textContent = `${analysis.summary}.`;
     const paper = byId("paper");
     paper.textContent = analysis.paper.title;
     paper.href = `https://arxiv.org/abs/${analysis.paper.arxiv}`;
     byId("job-only").hidden = !analysis.job_only;
-    byId("run").disabled = analysis.job_only;
-    byId("outcome").hidden = analysis.job_only;
+    byId("bench").classList.toggle("alone", analysis.job_only);
+    for (const id of ["run", "run-hint", "view"]) byId(id).hidden = analysis.job_only;
     this.#properties = new Set();
     this.#reset();
     this.#say("");
@@ -84,11 +79,13 @@ export class Bench {
         input.addEventListener("change", () => {
           this.#form = at;
           byId("snippet").textContent = forms[at].text;
+          byId("copied").textContent = "";
         });
         return el("label", {}, input, " ", label);
       }),
     );
     byId("snippet").textContent = forms[this.#form].text;
+    byId("copied").textContent = "";
   }
 
   #facts(body) {
@@ -100,7 +97,7 @@ export class Bench {
 
   async #copy() {
     const done = await copyText(byId("snippet"));
-    this.#say(done ? "Copied." : "Selected: press Ctrl+C to copy.");
+    byId("copied").textContent = done ? "Copied" : "Selected: press Ctrl + C";
   }
 
   async #run() {
@@ -130,20 +127,22 @@ export class Bench {
     this.#say("Running …");
     const began = performance.now();
     const reply = await (await call(analysis.path, { body: text, accept: "application/json", signal })).text();
-    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    const seconds = (performance.now() - began) / 1000;
     signal.throwIfAborted();
     const found = parse(reply);
-    fill(byId("reply"), replyView(found, reply));
+    fill(byId("reply"), replyView(found));
     this.#link("save-reply", new Blob([reply], { type: "application/json" }), `${fileName(analysis)}.json`);
     this.#calls(); // a key may have been given meanwhile
+    byId("outcome").hidden = false;
     const warned = found.warnings.length === 0 ? "" : `, with ${counted(found.warnings.length, "warning")}`;
-    this.#say(`Done in ${seconds} s${warned}. Drawing the picture …`);
+    const done = `Done in ${seconds < 0.1 ? "less than 0.1" : seconds.toFixed(1)} s${warned}.`;
+    this.#say(`${done} Drawing the picture …`);
     const same = SAME_RUN.filter((name) => found[name] != null && parse(text)[name] == null);
     const body = same.reduce((sofar, name) => withField(sofar, name, found[name]), text);
     const picture = await (await call(analysis.path, { body, accept: "image/png", signal })).arrayBuffer();
     signal.throwIfAborted();
     this.#picture(analysis, found, picture);
-    this.#say(`Done in ${seconds} s${warned}.`);
+    this.#say(done);
   }
 
   #picture(analysis, found, buffer) {
@@ -152,9 +151,10 @@ export class Bench {
     const url = this.#link("save-picture", new Blob([buffer], { type: "image/png" }), `${fileName(analysis)}.png`);
     const image = byId("picture");
     image.src = url;
-    image.alt = told ?? `Plot of ${analysis.name}`;
+    image.alt = `Plot of ${analysis.name}${told === undefined ? "" : `: ${told}`}`;
     byId("caption").textContent = `${analysis.name}: ${found.method}${seed}`;
     byId("figure").hidden = false;
+    byId("no-picture").hidden = true;
   }
 
   /** Let a link save a blob; returns its address, which is freed when the next run begins. */
@@ -186,22 +186,23 @@ export class Bench {
   }
 
   #say(text) {
-    this.#status.textContent = text;
+    byId("status").textContent = text;
   }
 
   #busy(isBusy) {
-    byId("run").disabled = isBusy || this.#analysis.job_only;
+    byId("run").disabled = isBusy;
     byId("cancel").hidden = !isBusy;
-    byId("outcome").setAttribute("aria-busy", String(isBusy));
+    byId("no-picture").textContent = isBusy ? "Not drawn yet …" : "Run the request to see its picture.";
   }
 
   /** The outcome of the last run goes. */
   #forget() {
     for (const url of this.#urls) URL.revokeObjectURL(url);
     this.#urls = [];
-    fill(byId("reply"), el("p", { class: "soft" }, "Run the request to see the reply and its picture."));
+    fill(byId("reply"));
     byId("picture").removeAttribute("src");
-    for (const id of ["figure", "save-reply", "save-picture"]) byId(id).hidden = true;
+    for (const id of ["figure", "save-reply", "save-picture", "outcome"]) byId(id).hidden = true;
+    byId("no-picture").hidden = false;
   }
 
   async #fields(analysis) {

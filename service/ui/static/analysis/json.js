@@ -29,21 +29,29 @@ export function pythonWord(value) {
 }
 
 /**
- * A value over several lines; what is short, and every row of plain values, stays in one.
+ * A value over several lines; what is short inside it, and every row of plain values, stays in one.
  *
  * @param {*} value
  * @param {function(*): string} [word] Writes plain values: `jsonWord` or `pythonWord`.
  */
-export function pretty(value, word = jsonWord, indent = "") {
+export function pretty(value, word = jsonWord) {
+  return isNested(value) && !Array.isArray(value) ? broken(value, word, "") : laid(value, word, "");
+}
+
+function laid(value, word, indent) {
   const flat = oneLine(value, word);
   const isRow = Array.isArray(value) && value.every((item) => !isNested(item));
-  if (!isNested(value) || isRow || indent.length + flat.length <= LINE) return flat;
+  return !isNested(value) || isRow || indent.length + flat.length <= LINE ? flat : broken(value, word, indent);
+}
+
+function broken(value, word, indent) {
   const inner = `${indent}  `;
   const isList = Array.isArray(value);
   const parts = isList
-    ? value.map((item) => pretty(item, word, inner))
-    : Object.entries(value).map(([name, item]) => `${word(name)}: ${pretty(item, word, inner)}`);
+    ? value.map((item) => laid(item, word, inner))
+    : Object.entries(value).map(([name, item]) => `${word(name)}: ${laid(item, word, inner)}`);
   const [open, close] = isList ? "[]" : "{}";
+  if (parts.length === 0) return open + close;
   return `${open}\n${parts.map((part) => inner + part).join(",\n")}\n${indent}${close}`;
 }
 

@@ -4,11 +4,9 @@ import { byId, el, fill } from "../dom.js";
 import { callJson } from "../session.js";
 import { Bench } from "./bench.js";
 
-const status = byId("status");
-
 async function start() {
   const { data } = await callJson("v1/analysis");
-  const bench = new Bench(byId("bench"), status);
+  const bench = new Bench();
   const links = new Map(data.map((one) => [one.name, el("a", { href: `#${one.name}` }, one.name)]));
   fill(byId("analyses"), groups(data).map(([paper, members]) => group(paper, members, links)));
   const show = () => {
@@ -47,5 +45,5 @@ narrow.addEventListener("change", fold);
 fold();
 
 start().catch((error) => {
-  fill(status, el("span", { class: "error" }, `The list of analyses did not come: ${error.message}. Reload the page to try again.`));
+  byId("failed").textContent = `The list of analyses did not come: ${error.message}. Reload the page to try again.`;
 });

@@ -7,9 +7,8 @@ const KEY = "POWERCUT_API_KEY";
 /**
  * What to copy for one analysis.
  *
- * @param {{name: string, url: string, root: string, body: string, jobOnly: boolean, keyed: boolean, again: string[]}} of
- *   `body` is valid JSON text of an object; `again` are fields of the reply that, sent along, make the picture the same
- *   run's.
+ * @param {object} of With the strings `name`, `url` and `root`, `body` (valid JSON text of an object), whether it is
+ *   `jobOnly` and `keyed`, and `again`: fields of the reply that, sent along, make the picture the same run's.
  * @returns {{label: string, text: string}[]}
  */
 export function snippets(of) {
