@@ -12,10 +12,10 @@ LONGEST = 1000
 
 
 def described(figure: "Figure") -> str:
-    """Titles, axes with their ranges, and the names of what is drawn, of each part of a figure."""
-    parts = [part for part in (_part(axes) for axes in figure.axes) if part]
-    title = figure.get_suptitle()
-    return _cut(". ".join([title, *parts] if title else parts) + ".")
+    """Titles, axes with their ranges, and the names of what is drawn, of each part of a figure; "" without words."""
+    parts = [figure.get_suptitle(), *(_part(axes) for axes in figure.axes)]
+    told = ". ".join(part for part in parts if part)
+    return _cut(f"{told}." if told else "")
 
 
 def _part(axes: "Axes") -> str:

@@ -79,7 +79,7 @@ class Visits:
         """Close all; a fault fails the test."""
         for context in self.contexts:
             context.close()
-        assert not self.faults
+        assert not self.faults, self.faults
 
     def _watch(self, page: Page, netloc: str, tolerated: Sequence[str]) -> None:
         def hear(message: ConsoleMessage) -> None:
@@ -103,7 +103,7 @@ def assert_accessible(page: Page) -> None:
     told = [
         (one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found if one["impact"] in SERIOUS
     ]
-    assert not told
+    assert not told, told
 
 
 def assert_no_sideways_scrolling(page: Page) -> None:

@@ -11,6 +11,8 @@ import { snippets } from "./snippets.js";
 
 /** Fields of a reply that, sent along, make the picture the same run's. */
 const SAME_RUN = ["seed", "release_id"];
+/** Why a run ends of which nobody wants to hear any more. */
+const LEFT = new DOMException("another analysis was chosen", "AbortError");
 
 export class Bench {
   #analysis = null;
@@ -33,7 +35,7 @@ export class Bench {
 
   /** Show an analysis of the list with its example, and stop what ran before. */
   show(analysis) {
-    this.#aborter?.abort();
+    this.#aborter?.abort(LEFT);
     this.#analysis = analysis;
     this.#form = 0;
     byId("bench").hidden = false;
@@ -167,7 +169,7 @@ export class Bench {
 
   #fail(error, signal) {
     if (signal.aborted) {
-      this.#say("Cancelled.");
+      if (signal.reason !== LEFT) this.#say("Cancelled.");
       return;
     }
     const wait = error.retryAfterS == null ? "" : ` Try again in ${error.retryAfterS} s.`;
@@ -232,11 +234,17 @@ function fault(text) {
   }
 }
 
-/** The place of a field, or of the nearest thing around it that stands in the text. */
+/**
+ * The place of a field, or of the nearest thing around it that stands in the text. The service puts the kind of an
+ * object into the path, as in "schedule.power.exponent", where the text has no such level.
+ */
 function nearest(text, path) {
   for (const parts = path.split("."); parts.length > 0; parts.pop()) {
-    const place = placeOf(text, parts.join("."));
-    if (place !== null) return place;
+    const shorter = parts.slice(1, -1).map((_, at) => parts.toSpliced(at + 1, 1));
+    for (const tried of [parts, ...shorter]) {
+      const place = placeOf(text, tried.join("."));
+      if (place !== null) return place;
+    }
   }
   return null;
 }

@@ -56,7 +56,7 @@ function factTable(fields) {
   const rows = fields.map(([name, value]) => {
     return el("tr", {}, el("th", { scope: "row" }, words(name)), el("td", {}, cell(value)));
   });
-  return el("div", { class: "scroll" }, el("table", { class: "facts" }, el("tbody", {}, rows)));
+  return el("table", { class: "facts" }, el("tbody", {}, rows));
 }
 
 function recordPart(records, title, label) {
