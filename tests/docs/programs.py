@@ -8,6 +8,7 @@ its last option, and the note says so. Each call leaves one line in the file tha
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit", "lm_eval")
+NAMES = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit")
 NOTES, SERVER, TABLE, DATA = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA"
 """Variables: where calls are noted, the running server, a table to sample from, the benchmarks' files."""
 ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1|localhost)|\b[A-Z]\w+/[\w.-]+$|/path/to/")
 VLLM_OPTIONS = {"--tensor-parallel-size", "--max-model-len", "--data-parallel-size", "--gpu-memory-utilization"}
 """Options that pages give and that are vLLM's own, which is not installed here."""
+FEW = "2"
+"""Problems that a page's evaluation answers."""
 
 
 def note(state: str, words: Sequence[str], why: str = "") -> None:
@@ -95,7 +98,7 @@ def serve(words: list[str]) -> NoReturn:
 
 
 def powercut_eval(words: list[str]) -> NoReturn:
-    """The evals' command, against the running server and on benchmark files that are here."""
+    """The evals' command, against the running server, on benchmark files that are here, and on few of their problems."""
     data = os.environ.get(DATA)
     reports = words[1] == "report" or words[1:3] == ["data", "list"]
     if not reports and data is None:
@@ -104,7 +107,7 @@ def powercut_eval(words: list[str]) -> NoReturn:
         only_check(words, "it names another server or gated data")
     if words[1:3] == ["data", "fetch"]:
         fetch(words, str(data))
-    extra = [] if reports else ["--data", str(data)]
+    extra = [] if reports else ["--data", str(data), "--limit", FEW]  # the last of two limits holds
     if "--url" not in words and not reports:
         extra += ["--url", os.environ[SERVER]]
     run(words, sys.executable, "-m", "evals", *words[1:], *extra)
@@ -119,7 +122,8 @@ def fetch(words: list[str], data: str) -> NoReturn:
 
 def make(words: list[str]) -> NoReturn:
     """Whether the target exists, and what it would do; never does it."""
-    done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    real = shutil.which("make", path=os.environ["PATH"].partition(os.pathsep)[2])  # beyond the folder that led here
+    done = subprocess.run([str(real), "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     note("checked", words, "a target is looked at with make -n")

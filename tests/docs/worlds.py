@@ -180,7 +180,7 @@ def tolerant(block: Block) -> Any:
 
 
 def check_shape(shown: Any, real: Any, where: str) -> None:
-    """What is shown is there, with values of the same kind. Numbers and texts may differ; lists by their first items."""
+    """What is shown is there, with values of the same kind; of lists the first items are compared."""
     if shown is None or real is None:
         return
     if isinstance(shown, dict):
