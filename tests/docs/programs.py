@@ -101,13 +101,14 @@ def powercut_eval(words: list[str]) -> NoReturn:
     """The evals' command, against the running server, on benchmark files that are here, and on few of their problems."""
     data = os.environ.get(DATA)
     reports = words[1] == "report" or words[1:3] == ["data", "list"]
-    if not reports and data is None:
+    own_data = "--data" in words
+    if not reports and not own_data and data is None:
         only_check(words, "the benchmarks' files are not here")
     if any(ELSEWHERE.search(word) for word in words[2:]) or "gpqa" in words:
         only_check(words, "it names another server or gated data")
     if words[1:3] == ["data", "fetch"]:
         fetch(words, str(data))
-    extra = [] if reports else ["--data", str(data), "--limit", FEW]  # the last of two limits holds
+    extra = [] if reports or own_data else ["--data", str(data), "--limit", FEW]  # the last of two limits holds
     if "--url" not in words and not reports:
         extra += ["--url", os.environ[SERVER]]
     run(words, sys.executable, "-m", "evals", *words[1:], *extra)

@@ -111,10 +111,10 @@ class World:
             self.write(block)
 
     def jsonl(self, block: Block) -> None:
-        """A file of requests: each line's own request is sent, and the file written."""
-        for line in block.text.splitlines():
-            row = json.loads(line)
-            self.send(row["method"], row["url"], row["body"], block)
+        """A file of rows. The requests of a batch are sent one by one as well."""
+        for row in map(json.loads, block.text.splitlines()):
+            if "url" in row:
+                self.send(row["method"], row["url"], row["body"], block)
         self.write(block)
 
     def send(self, method: str, path: str, body: Any, block: Block) -> None:
@@ -134,9 +134,15 @@ class World:
         assert tomllib.loads(block.text), block
 
     def diff(self, block: Block) -> None:
-        """A change that fits the code as it is."""
+        """A change to a file of the copy, whose hunks are parted by @@. It must fit the code as it is."""
         assert self.code == self.folder, f"{block}: only the page on contributing runs in a copy of the code"
-        self.shell(["git", "apply", "-"], block.text, str(block))
+        path = self.folder / block.title
+        text = path.read_text(encoding="utf-8")
+        for hunk in block.text.split("@@\n"):
+            before, after = (lines_without(hunk, sign) for sign in "+-")
+            assert text.count(before) == 1, f"{block}: found {text.count(before)} times in {block.title}:\n{before}"
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
 
     def text(self, block: Block) -> None:
         """Formulas, drawings, output: nothing to run, and nothing that should have been run."""
@@ -151,6 +157,11 @@ class World:
     def calls(self) -> list[dict[str, str]]:
         """What became of each call of a program."""
         return [json.loads(line) for line in self.notes.read_text(encoding="utf-8").splitlines()]
+
+
+def lines_without(hunk: str, sign: str) -> str:
+    """One side of a change: the lines that do not begin with the sign, without their first column."""
+    return "".join(f"{line[1:]}\n" for line in hunk.splitlines() if not line.startswith(sign))
 
 
 def parsed(block: Block) -> Any:
