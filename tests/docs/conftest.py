@@ -27,7 +27,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table_server(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on the table."""
     options = ["--engine", "tabular", "--model", str(table), "--batch-poll-s", "0.1"]
-    with serving_command(options, tmp_path_factory.mktemp("table-server") / "log.txt") as url:
+    with serving_command(options, tmp_path_factory.mktemp("table-server") / "log.txt", 240) as url:
         yield url
 
 

@@ -98,7 +98,7 @@ def serve(words: list[str]) -> NoReturn:
 
 
 def powercut_eval(words: list[str]) -> NoReturn:
-    """The evals' command, against the running server, on benchmark files that are here, and on few of their problems."""
+    """The evals' command, on the running server, on the benchmark files that are here, and on few of their problems."""
     data = os.environ.get(DATA)
     reports = words[1] == "report" or words[1:3] == ["data", "list"]
     own_data = "--data" in words
