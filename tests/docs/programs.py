@@ -122,12 +122,16 @@ def fetch(words: list[str], data: str) -> NoReturn:
 
 
 def make(words: list[str]) -> NoReturn:
-    """Whether the target exists, and what it would do; never does it."""
+    """Whether the targets and variables exist. Not `make -n`: it runs the lines that call make again."""
     real = shutil.which("make", path=os.environ["PATH"].partition(os.pathsep)[2])  # beyond the folder that led here
-    done = subprocess.run([str(real), "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    note("checked", words, "a target is looked at with make -n")
+    asked = [str(real), "--print-data-base", "--question", "no-target-of-this-name"]
+    known = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    for word in words[1:]:
+        variable = word.partition("=")[0] if "=" in word else None
+        wanted = rf"^{variable} |\$\({variable}\)" if variable else rf"^{re.escape(word)}:"
+        if not re.search(wanted, known, re.MULTILINE):
+            sys.exit(f"make knows no {word}")
+    note("checked", words, "that the target exists")
     sys.exit(0)
 
 
