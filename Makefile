@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 APT_PACKAGES := $(strip $(file <.ci/apt-packages))
 
-.PHONY: serve install dev deps test test-fast test-long test-vllm bench lint licences format clean
+.PHONY: serve install dev deps test test-fast test-long test-vllm bench docs docs-serve pictures lint licences format clean
 
 serve: $(RUNTIME) ## install what running needs, bring the default model, and serve it
 	$(BIN)/powercut serve --port $(PORT) $(SERVE_OPTIONS)
@@ -98,6 +98,18 @@ test-vllm: ## the vllm and remote engines against the real vLLM, on the CPU, in 
 	else \
 	  echo "SKIPPED: vLLM cannot be installed on this machine"; \
 	fi
+
+# Material's notice on what MkDocs may become is for its maintainers, not for whoever builds these pages.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+docs: $(DEV) ## the documentation as a site, into build/site; a broken link fails
+	$(MKDOCS) build --strict --clean
+
+docs-serve: $(DEV) ## the same while you write, on http://127.0.0.1:8001
+	$(MKDOCS) serve --dev-addr 127.0.0.1:8001
+
+pictures: $(DEV) ## computes and draws the docs' pictures again; some minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.tools.pictures
 
 lint: $(DEV) ## style, types and the arrows between packages
 	$(BIN)/ruff check .

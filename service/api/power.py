@@ -25,29 +25,53 @@ class PowerOptions(RequestModel):
     """Power sampling as asked for: draws from p(x)^α instead of p(x). Every field is optional."""
 
     method: str | None = Field(default=None, max_length=64, json_schema_extra={"enum": [*POWER_METHODS, None]})
+    """which method answers; without it the one that the model alias names, else entropy_cut"""
     alpha: Annotated[float | None, Field(ge=ALPHA_MIN, le=LIMITS["alpha"][1], allow_inf_nan=False)] = None
+    """the power exponent: draws are from p(x)^alpha; 4, or 1 / temperature where that is given"""
     cut_power: Annotated[float, Field(ge=LIMITS["cut_power"][0], le=LIMITS["cut_power"][1], allow_inf_nan=False)] = 4.0
+    """of entropy_cut and multiple_try: how sharply cuts prefer large jumps of entropy; 0 cuts uniformly"""
     blocks: Annotated[int, Field(ge=LIMITS["blocks"][0], le=LIMITS["blocks"][1])] = 16
+    """stages; each lets the answer grow by an equal part of max_tokens"""
     steps_per_block: Annotated[int, Field(ge=LIMITS["steps_per_block"][0], le=LIMITS["steps_per_block"][1])] = 10
+    """Metropolis-Hastings steps in each stage"""
     mode: Mode = "exact"
+    """paper is the released code's chain, for comparison with published tables; it is not exact"""
     top_k: Annotated[int | None, Field(ge=LIMITS["top_k"][0], le=LIMITS["top_k"][1])] = 50
+    """each token is drawn from so many likeliest ones; null for the whole vocabulary"""
     early_rejection: bool = True
+    """stop a proposal once it is lost: the same answer for fewer tokens"""
     memo_tree: bool = True
+    """draw from rows already known at no cost: the same answer for fewer tokens"""
     prefetch: bool = True
+    """draw later steps ahead into idle rows: the same answer sooner, for more tokens"""
     deadline_s: Annotated[float | None, Field(ge=LIMITS["deadline_s"][0], le=LIMITS["deadline_s"][1])] = None
+    """seconds until the answer is returned as it is; one cut off so is no draw from the method's law"""
     max_generated_tokens: Annotated[int | None, Field(ge=1, le=LIMITS["max_generated_tokens"][1])] = None
+    """tokens that each answer may draw, rejected ones included; one cut off so is no draw from the law"""
     particles: Annotated[int, limits("particles")] = 64
+    """of smc: how many particles"""
     ess_threshold: Annotated[float, limits("ess_threshold")] = 0.5
+    """of smc: resample where the effective sample size falls below this share of the particles"""
     ramp_tokens: Annotated[int, limits("ramp_tokens")] = 0
+    """of smc: let the exponent grow from 1 to alpha over so many tokens; 0 for no ramp"""
     candidates: Annotated[int, limits("candidates")] = 8
+    """of tmc: blocks drawn at each stage"""
     rollouts: Annotated[int, limits("rollouts")] = 8
+    """of tmc: futures drawn of each candidate"""
     rollout_tokens: Annotated[int | None, limits("rollout_tokens")] = None
+    """of tmc: the futures' length; null for to the end"""
     tries: Annotated[int, limits("tries")] = 4
+    """of multiple_try: suffixes drawn at one cut"""
     samples: Annotated[int | None, limits("samples")] = None
+    """of best_of_n: how many draws; null for as many as max_generated_tokens buys, or 8"""
     stop_when_frozen: Annotated[int | None, limits("stop_when_frozen")] = None
+    """stop after so many steps without a move; biases the answer"""
     effort: Effort | None = None
+    """sets the fields that say how much is spent; a field given beside it wins"""
     include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8, fail_fast=True)
+    """what the reply shall have more: every step (chain), whether the chain has mixed (diagnostics)"""
     stream_events: bool = False
+    """with stream: tell every step while the chain runs"""
 
 
 def split_model(name: str, served: str) -> str | None:

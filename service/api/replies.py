@@ -2,20 +2,30 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 FinishReason = Literal["stop", "length"]
 
 
-class ErrorDetail(BaseModel):
+class Described(BaseModel):
+    """What a reply is made of: the words below a field are its description in the published schema."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ErrorDetail(Described):
     """What went wrong; `param` names the field."""
 
     message: str
+    """what is wrong, in words"""
     type: str
+    """the kind, in OpenAI's words"""
     param: str | None
+    """the field that is wrong"""
     code: str | None
+    """the kind, for programs"""
     reached: dict[str, Any] | None = None
-    """How far work had come that was cut off, of 503 and 504."""
+    """how far work had come that was cut off, of 503 and 504"""
 
 
 class ErrorReply(BaseModel):
@@ -52,78 +62,118 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-class PowerUsageReply(BaseModel):
+class PowerUsageReply(Described):
     """Every token the engine drew; `cost_ratio` is a multiple of one plain sample."""
 
     generated_tokens: int
+    """tokens that the engine drew, whatever became of them"""
     free_tokens: int
+    """tokens drawn from rows already known, at no cost"""
     prefetched_tokens: int
+    """of the generated ones: drawn ahead and dropped"""
     discarded_tokens: int
+    """of the generated and free ones: not in an answer"""
     steps: int
+    """Metropolis-Hastings steps taken"""
     accepted: int
+    """proposals accepted"""
     moved: int
+    """steps that changed the trace"""
     rejected_early: int
+    """proposals dropped before their end"""
     non_finite: int
+    """proposals rejected because their ratio was not a finite number; should be 0"""
     cost_ratio: float
+    """generated_tokens / completion tokens: the multiple of one plain sample"""
 
 
-class UsageReply(BaseModel):
+class UsageReply(Described):
     """Tokens of all prompts and answers."""
 
     prompt_tokens: int
+    """of all prompts, each counted once"""
     completion_tokens: int
+    """of all answers, ends included"""
     total_tokens: int
+    """the sum of both"""
     power: PowerUsageReply | None = None
+    """what power methods really cost; absent without one"""
 
 
-class PowerReport(BaseModel):
+class PowerReport(Described):
     """What a power method says of one answer."""
 
     method: str
+    """which method answered"""
     seed: int
+    """what fixed the draws; send it back for the same answer"""
     seeded_replay: bool
+    """whether that seed gives these tokens again"""
     chain_index: int
+    """which of the n chains of its prompt"""
     ended_by: Literal["completed", "deadline", "token_budget", "frozen"]
+    """only a completed answer is a draw from the method's law"""
     finished: bool
+    """whether the answer reached an end, and not only max_tokens"""
     log_p: float | None
+    """log p of the answer in nats, over the support, its end included"""
     token_ids: list[int]
+    """the answer as ids, its end included"""
     mode: str | None = None
+    """exact or paper"""
     stage: int | None = None
+    """the stage that was reached"""
     stages: int | None = None
+    """of so many"""
     steps: int | None = None
+    """Metropolis-Hastings steps taken"""
     steps_planned: int | None = None
+    """of so many"""
     log_evidence: float | None = None
+    """of smc: log of an unbiased estimate of the sum of p(x)^alpha, in nats"""
     chain: list[dict[str, Any]] | None = None
+    """every step, if power.include asks for it"""
     diagnostics: dict[str, Any] | None = None
+    """how the chain went, if power.include asks for it"""
 
 
-class CompletionLogprobs(BaseModel):
+class CompletionLogprobs(Described):
     """log p of the base model, token by token, in nats."""
 
     tokens: list[str]
+    """the tokens as text"""
     token_logprobs: list[float | None]
+    """log p of each; null for the first of an echoed prompt"""
     top_logprobs: list[dict[str, float | None] | None] | None
+    """alternatives of each by their text"""
     text_offset: list[int]
+    """where each begins in the text, in characters"""
 
 
-class CompletionChoice(BaseModel):
+class CompletionChoice(Described):
     """One answer."""
 
     index: int
+    """the answers of a prompt are next to each other"""
     text: str
+    """the answer without its stop string"""
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason
+    """stop for a finished answer, length for one that max_tokens or a budget cut off"""
     power: PowerReport | None = None
+    """what the power method did; absent without one"""
 
 
-class Reply(BaseModel):
+class Reply(Described):
     """What both replies have."""
 
     id: str
     created: int
+    """seconds since 1970"""
     model: str
     usage: UsageReply
     power_diagnostics: list[dict[str, Any]] | None = None
+    """whether the chains of each prompt agree, if power.include asks for it"""
 
 
 class CompletionReply(Reply):
@@ -133,7 +183,7 @@ class CompletionReply(Reply):
     choices: list[CompletionChoice]
 
 
-class TokenLogprob(BaseModel):
+class TokenLogprob(Described):
     """A token and its log p in nats; a control token has no bytes."""
 
     token: str
@@ -162,14 +212,16 @@ class AssistantMessage(BaseModel):
     refusal: None
 
 
-class ChatChoice(BaseModel):
+class ChatChoice(Described):
     """One answer."""
 
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
+    """stop for a finished answer, length for one that max_tokens or a budget cut off"""
     power: PowerReport | None = None
+    """what the power method did; absent without one"""
 
 
 class ChatReply(Reply):

@@ -36,6 +36,7 @@ class StreamOptions(RequestModel):
     NULL_IS_DEFAULT: ClassVar[frozenset[str]] = frozenset({"include_usage"})
 
     include_usage: bool = False
+    """end the stream with a chunk that carries usage"""
     include_obfuscation: Annotated[Any, Only((False,))] = None
 
 
@@ -45,15 +46,24 @@ class GenerationRequest(RequestModel):
     NULL_IS_DEFAULT: ClassVar[frozenset[str]] = frozenset({"n", "stream"})
 
     model: ModelName
+    """the served model, or <model>:<method> for a power method with its defaults"""
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
+    """plain sampling: 0 is greedy, 1 the default; with a power method t means alpha = 1 / t"""
     top_p: Annotated[float | None, limits("top_p")] = None
+    """plain sampling: draw from the likeliest tokens of this mass; refused with a power method"""
     n: Annotated[int, Field(ge=1, le=128)] = 1
+    """independent answers to each prompt"""
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 63)] = None
+    """fixes every draw of this request; without one it is drawn and returned"""
     stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
+    """texts that end an answer; they are not part of it"""
     stream: bool = False
+    """answer in server-sent events"""
     stream_options: StreamOptions | None = None
+    """what a stream tells beside the answer"""
     user: Annotated[str | None, Field(max_length=256, description=USER)] = None
     power: PowerOptions | None = None
+    """ask for a power method; left out, the model is sampled plainly"""
     frequency_penalty: Annotated[Any, Only((0,))] = None
     presence_penalty: Annotated[Any, Only((0,))] = None
     logit_bias: Annotated[Any, Only(({},))] = None
@@ -80,9 +90,13 @@ class CompletionRequest(GenerationRequest):
     NULL_IS_DEFAULT: ClassVar[frozenset[str]] = GenerationRequest.NULL_IS_DEFAULT | {"max_tokens", "echo"}
 
     prompt: Prompt
+    """a text, token ids, or a list of either"""
     max_tokens: Annotated[int, Field(ge=0, le=1 << 20)] = 16
+    """longest answer in tokens; 0 with echo scores the prompt alone"""
     logprobs: Alternatives | None = None
+    """show log p of every token, and so many alternatives of each"""
     echo: bool = False
+    """begin the answer with the prompt"""
     best_of: Annotated[int | None, Field(ge=1, le=128, description="equal to n, or left out")] = None
     suffix: Annotated[Any, Only(("",))] = None
 
@@ -112,14 +126,18 @@ class TextPart(RequestModel):
     """A part of a message's content."""
 
     type: Literal["text"]
+    """the only kind there is"""
     text: str
+    """parts are joined by line ends"""
 
 
 class ChatMessage(RequestModel):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
+    """who speaks"""
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1024, fail_fast=True)]
+    """a text, or parts of one"""
     name: Annotated[Any, Only()] = None
     refusal: Annotated[Any, Only()] = None
     audio: Annotated[Any, Only()] = None
@@ -143,10 +161,14 @@ class ChatRequest(GenerationRequest):
     NULL_IS_DEFAULT: ClassVar[frozenset[str]] = GenerationRequest.NULL_IS_DEFAULT | {"logprobs"}
 
     messages: Messages
+    """the conversation so far, written in the model's own template"""
     max_completion_tokens: MaxTokens | None = None
+    """longest answer in tokens; the room that is left without it"""
     max_tokens: Annotated[MaxTokens | None, Field(description="the same by its older name")] = None
     logprobs: bool = False
+    """show log p of every token"""
     top_logprobs: Alternatives | None = None
+    """and so many alternatives of each"""
     audio: Annotated[Any, Only()] = None
     function_call: Annotated[Any, Only(("none",))] = None
     functions: Annotated[Any, Only(([],))] = None

@@ -14,7 +14,7 @@ FIELDS_LIMIT = 64
 class RequestModel(BaseModel):
     """Types are not converted and unknown fields are refused, without writing a report on each of a million."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     NULL_IS_DEFAULT: ClassVar[frozenset[str]] = frozenset()
     """Fields in which `null` means the same as leaving them out, as OpenAI has it."""

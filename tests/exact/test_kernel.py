@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sampler.cuts import CUTS
 from sampler.params import PowerParams
 from tests.exact.checks import check_cut_draws, check_kernel
 from tests.exact.enumeration import Case, Space, transition_matrix
 from tests.exact.models import LETTERS, random_engine
 
-LAWS = [("entropy", 0.0), ("entropy", 1.0), ("entropy", 4.0), ("uniform", 4.0)]
+LAWS = [
+    (name, power) for name, law in CUTS.items() for power in ((0.0, 1.0, 4.0) if "cut_power" in law.fields else (4.0,))
+]
+"""Every law of the registry; those with an exponent at three of them."""
 SUPPORTS = [None, 2]
 STOPS: list[tuple[Sequence[str], tuple[str, ...]]] = [
     (LETTERS, ()),

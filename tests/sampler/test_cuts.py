@@ -12,7 +12,7 @@ from sampler.cuts import CUTS, CutState, advance, cut_law, draw_cut
 from sampler.errors import InvalidParams
 from sampler.methods import METHODS
 
-LAWS = ["entropy", "uniform"]
+LAWS = list(CUTS)
 
 
 def values(name: str, power: float, entropies: list[float]) -> tuple[np.ndarray, np.ndarray]:
