@@ -51,7 +51,8 @@ def image() -> Iterator[Image]:
 @contextmanager
 def serving_container(image: Image, data: Path, log: Path, keys: str) -> Iterator[Container]:
     """`docker run` with keys, once it is ready."""
-    with container(image, data, log, environment={"POWERCUT_KEYS": keys, "OMP_NUM_THREADS": "1"}) as running:
+    told = {"POWERCUT_KEYS": keys, "POWERCUT_DRAIN_S": str(START_S), "OMP_NUM_THREADS": "1"}
+    with container(image, data, log, environment=told) as running:
         wait_until(lambda: running.process.poll() is not None or ready(running), "the container to serve", START_S)
         assert running.process.poll() is None, log.read_text()
         yield running
@@ -221,7 +222,7 @@ def check_batch(running: Container, http: httpx.Client) -> str:
 
     wait_until(ended, "the batch", START_S)
     assert batch["status"] == "completed", batch
-    assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert batch["request_counts"].items() >= {"total": 2, "completed": 2, "failed": 0}.items(), batch
     return batch["output_file_id"]
 
 
