@@ -52,7 +52,8 @@ RUN pip install --quiet --no-deps --no-compile --target /opt/powercut/app /wheel
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/powercut/app \
     && PYTHONPATH=/model XDG_CACHE_HOME=/converted HF_HUB_OFFLINE=1 \
     python -c "from sampler.engines.huggingface.checkpoint import default_model; default_model()" \
-    && rm -r /model /converted/powercut/models/*.lock
+    && rm -r /model /converted/powercut/models/*.lock \
+    && chmod -R a+rX /converted
 # The list of everything that is in the environment.
 RUN python3 -m venv /sbom \
     && /sbom/bin/pip install --quiet --no-compile -c constraints.txt cyclonedx-bom \
