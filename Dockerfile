@@ -112,7 +112,7 @@ COPY --from=source /build/constraints.txt /build/requirements.txt ./
 COPY --from=source /wheel /build/wheel
 RUN python3 -m pip install --no-cache-dir --break-system-packages -c constraints.txt -r requirements.txt \
     && python3 -m pip install --no-cache-dir --break-system-packages --no-deps wheel/*.whl \
-    && python3 -c "import vllm, service.app" \
+    && python3 -c "import importlib.util, service.app; assert importlib.util.find_spec('vllm')" \
     && install -d -o 1000 -g 1000 /data
 ENV HOME=/data USER=powercut \
     POWERCUT_HOST=0.0.0.0 POWERCUT_PORT=8000 POWERCUT_DATA_DIR=/data \
