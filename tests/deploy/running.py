@@ -68,10 +68,22 @@ def as_user(image: Image) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={group}", *gone, "--"]
 
 
+OPEN_PROC = ("sh", "-c", 'mount -t proc proc /proc && exec "$@"', "sh")
+"""A /proc with nothing hidden, as `systempaths=unconfined` gives; bubblewrap, like container runtimes, hides parts."""
+
+
 def container_command(
-    image: Image, data: Path, words: Sequence[str] | None, environment: dict[str, str], more: Sequence[str] = ()
+    image: Image,
+    data: Path,
+    words: Sequence[str] | None,
+    environment: dict[str, str],
+    more: Sequence[str] = (),
+    before: Sequence[str] = (),
 ) -> list[str]:
-    """The command line of `docker run --read-only --network none` with these words instead of the image's."""
+    """The command line of `docker run --read-only --network none` with these words instead of the image's.
+
+    `more` are options of the runtime, `before` is run with the rights of root in the container's namespaces.
+    """
     told = dict(item.split("=", 1) for item in image.config["Env"]) | environment
     settings = [word for name, value in told.items() for word in ("--setenv", name, value)]
     return [
@@ -79,6 +91,7 @@ def container_command(
         *("--ro-bind", str(image.files), "/", "--bind", str(data), "/data", "--perms", "1777", "--tmpfs", "/tmp"),
         *("--proc", "/proc", "--dev", "/dev", "--clearenv", *settings, "--chdir", image.config["WorkingDir"]),
         *more,
+        *before,
         *as_user(image),
         *(image.config["Entrypoint"] if words is None else ()),
         *(image.config["Cmd"] if words is None else words),
@@ -118,8 +131,8 @@ def container(
 
 
 def run_once(
-    image: Image, data: Path, *words: str, more: Sequence[str] = (), **environment: str
+    image: Image, data: Path, *words: str, more: Sequence[str] = (), before: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """One command of the image, to its end."""
-    command = container_command(image, data, words, environment, more)
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, close_fds=False)
+    command = container_command(image, data, words, {}, more, before)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, close_fds=False)

