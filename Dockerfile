@@ -52,7 +52,8 @@ RUN pip install --quiet --no-deps --no-compile --target /opt/powercut/app /wheel
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/powercut/app \
     && PYTHONPATH=/model XDG_CACHE_HOME=/converted HF_HUB_OFFLINE=1 \
     python -c "from sampler.engines.huggingface.checkpoint import default_model; default_model()" \
-    && rm -r /model /converted/powercut/models/*.lock
+    && rm -r /model /converted/powercut/models/*.lock \
+    && chmod -R a+rX /converted
 # The list of everything that is in the environment.
 RUN python3 -m venv /sbom \
     && /sbom/bin/pip install --quiet --no-compile -c constraints.txt cyclonedx-bom \
@@ -111,7 +112,7 @@ COPY --from=source /build/constraints.txt /build/requirements.txt ./
 COPY --from=source /wheel /build/wheel
 RUN python3 -m pip install --no-cache-dir --break-system-packages -c constraints.txt -r requirements.txt \
     && python3 -m pip install --no-cache-dir --break-system-packages --no-deps wheel/*.whl \
-    && python3 -c "import vllm, service.app" \
+    && python3 -c "import importlib.util, service.app; assert importlib.util.find_spec('vllm')" \
     && install -d -o 1000 -g 1000 /data
 ENV HOME=/data USER=powercut \
     POWERCUT_HOST=0.0.0.0 POWERCUT_PORT=8000 POWERCUT_DATA_DIR=/data \

@@ -28,7 +28,7 @@ def kubectl() -> str:
         told = subprocess.run([found, "version", "--client", "-o", "json"], capture_output=True, text=True)
         if told.returncode == 0 and "kustomizeVersion" in json.loads(told.stdout):
             return found
-    message = "kubectl 1.21 or newer is not installed"
+    message = "kubectl 1.24 or newer is not installed"
     return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 

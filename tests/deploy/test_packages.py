@@ -19,12 +19,15 @@ from tests.service.tables import letters_table
 
 pytestmark = pytest.mark.slow
 PACKAGES = ("sampler", "service", "evals")
-MIGRATE = """
+LOOK = """
 from pathlib import Path
+import sampler, service, evals
 from service.jobs.database import Database
+print(sampler.__file__, service.__file__, evals.__file__)
 with Database(None, Path()).read():
     pass
 """
+"""Where the packages come from; then the job database is made, which takes the migrations."""
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
@@ -89,16 +92,12 @@ def test_the_wheel_runs_where_it_is_installed(wheel: Path, tmp_path: Path) -> No
     own = Path(sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)}))
     (own / "others.pth").write_text(sysconfig.get_path("purelib"))
     bin_ = place / "bin"
-    where = "import sampler, service, evals; print(sampler.__file__, service.__file__, evals.__file__)"
-    assert all(Path(path).is_relative_to(own) for path in run(bin_ / "python", "-c", where, cwd=tmp_path).split())
+    told = run(bin_ / "python", "-c", LOOK, cwd=tmp_path)
+    assert all(Path(path).is_relative_to(own) for path in told.split())
+    assert (tmp_path / "jobs.sqlite3").exists()
     assert run(bin_ / "powercut", "--version", cwd=tmp_path) == f"powercut {VERSION}\n"
     assert run(bin_ / "powercut-eval", "--version", cwd=tmp_path) == f"powercut-eval {VERSION}\n"
     assert "serve" in run(bin_ / "powercut", "--help", cwd=tmp_path)
     (tmp_path / "letters.json").write_text(json.dumps(letters_table()))
     options = ["--engine", "tabular", "--model", "letters.json", "--max-tokens", "4", "--seed", "3", "--json"]
     assert json.loads(run(bin_ / "powercut", "sample", "hi", *options, cwd=tmp_path))["power"]["seed"] == 3
-    migrate = (
-        "from pathlib import Path; from service.jobs.database import Database\nwith Database(None, Path()).read(): pass"
-    )
-    run(bin_ / "python", "-c", migrate, cwd=tmp_path)
-    assert (tmp_path / "jobs.sqlite3").exists()

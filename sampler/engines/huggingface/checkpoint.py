@@ -9,6 +9,7 @@ machine's own data folder.
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def default_model() -> Path:
     """The folder of the default model: the machine's or the user's, converted from its wheel on first use."""
     name = f"{DEFAULT_MODEL}-{WHEEL_VERSION}-f{FORMAT}"
     for root in (cache_folder(), machine_folder()):
-        if (root / name / "config.json").is_file():
+        if os.access(root / name / "config.json", os.R_OK):
             return root / name
     try:
         version = metadata.version(WHEEL)
