@@ -18,22 +18,22 @@ from sampler.engine import EngineOptions, load_engine
 from tests.jobs.postgres import running_postgres
 from tests.jobs.servers import ENDED, answers, completion_row, jsonl
 from tests.ray.cluster import RayServer, descendants, require_ray, running
+from tests.ray.models import byte_checkpoint
 from tests.ray.sleepers import AT_ONCE, DELAY_S
 from tests.service.faulty import FaultyEngine
 from tests.service.serving import serving, wait_until
 from tests.service.tables import endless_table
-from tests.vllm.models import text_checkpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MODEL = "letters"
-ROWS = 60
+ROWS = 48
 CHAIN = {"blocks": 4, "steps_per_block": 4}
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama that takes text."""
-    return text_checkpoint(tmp_path_factory.mktemp("tiny-text"))
+    return byte_checkpoint(tmp_path_factory.mktemp("tiny-bytes"))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def told_of(found: list[dict[str, Any]]) -> Any:
 
 
 def both_replicas_and_a_plain_server_give_the_same_by_seed(cluster: RayServer, checkpoint: Path) -> None:
-    numbers = range(24)
+    numbers = range(12)
     with plain_server(checkpoint) as plain, ThreadPoolExecutor(8) as pool:
         expected = [choices(each) for each in pool.map(lambda number: ask(plain, number), numbers)]
     with ThreadPoolExecutor(8) as pool:
