@@ -70,8 +70,8 @@ def serve_on_ray(engine: str, options: EngineOptions, settings: Settings, scale:
     prepare(settings, is_ours=address is None)
     with cluster(scale, address) as where:
         target = application(load, settings, scale, spreads(options.engine_args))
-        handle = start(target, settings, is_ours=address is None)
         try:
+            handle = start(target, settings, is_ours=address is None)
             stop = Stop()
             tell(handle, settings, scale, where)
             stop.wait()
@@ -115,6 +115,7 @@ def cluster(scale: Scale, address: str | None) -> Iterator[str]:
     try:
         import ray
         from ray import serve
+        from ray.exceptions import RayError
     except ImportError:
         raise InvalidParams("ray", MISSING) from None
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -124,8 +125,9 @@ def cluster(scale: Scale, address: str | None) -> Iterator[str]:
         given = {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(**given, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        raise InvalidParams("ray_address", f"no Ray cluster answers at {address}: {first_line(error)}") from None
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        where = f"at {address}" if address is not None else "here"
+        raise InvalidParams("ray_address", f"no Ray cluster can be used {where}: {first_line(error)}") from None
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
@@ -150,9 +152,7 @@ def start(target: Any, settings: Settings, *, is_ours: bool) -> Any:
     try:
         handle = serve.run(target, name=NAME, route_prefix="/")
     except RuntimeError:
-        said = why()
-        remove()
-        raise InvalidParams("ray", f"no replica could be started: {said}") from None
+        raise InvalidParams("ray", f"no replica could be started: {why()}") from None
     while not any(proxy == "HEALTHY" for proxy in serve.status().proxies.values()):
         time.sleep(0.1)
     return handle
@@ -182,10 +182,8 @@ def remove() -> None:
     """Take the application off the cluster. Replicas close what they hold, within the time that Serve gives them."""
     from ray import serve
 
-    try:
+    with suppress(Exception):  # a cluster that has gone, or has not got so far, has no application either
         serve.delete(NAME)
-    except Exception as error:  # a cluster that has gone has no application either
-        typer.echo(f"powercut: {first_line(error)}", err=True)
 
 
 def first_line(error: BaseException) -> str:
