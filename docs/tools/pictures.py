@@ -22,7 +22,7 @@ from docs.tools.figures import STEPS, all_figures
 Json = dict[str, Any]
 FOLDER = Path(__file__).parents[1] / "pictures"
 NUMBERS = "figures.json"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "powercut",
     "font.family": "DejaVu Sans",
     "font.size": 9,
