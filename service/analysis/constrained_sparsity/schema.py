@@ -81,7 +81,6 @@ class SparsityRequest(SeededRequest):
     dataset: Dataset | None = None
     """features and labels, for the perceptron"""
     constraint: Constraint
-    """the density that is wanted"""
     dual_restarts: bool = Field(default=True, description="a met constraint's multiplier goes back to 0")
     gates: Gating = Field(default_factory=Gating)
     """the shape and the start of the gates"""
