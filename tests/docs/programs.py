@@ -78,6 +78,8 @@ def powercut(words: list[str]) -> NoReturn:
         only_check(words, f"the {engine} engine needs a server or an environment of its own")
     if any(ELSEWHERE.search(word) for word in words[2:]):
         only_check(words, "it names another server or a model from the hub")
+    if "--ray" in words:
+        only_check(words, "Ray's processes take longer to start than all pages together; they have tests of their own")
     extra: list[str] = []
     if TABLE in os.environ and engine is None and words[1:2] in (["sample"], ["serve"], ["self-check"]):
         extra = ["--engine", "tabular", "--model", os.environ[TABLE]]
