@@ -17,11 +17,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit")
+OURS = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit")
+OTHERS = ("ray", "serve", "docker", "kubectl", "apt-get", "sudo", "systemctl")
+"""Programs that a test must not start: a block that calls one is marked `<!-- not run: why -->`."""
+NAMES = (*OURS, *OTHERS)
 NOTES, SERVER, TABLE, DATA = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA"
 """Variables: where calls are noted, the running server, a table to sample from, the benchmarks' files."""
 ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1|localhost)|\b[A-Z]\w+/[\w.-]+$|/path/to/")
-VLLM_OPTIONS = {"--tensor-parallel-size", "--max-model-len", "--data-parallel-size", "--gpu-memory-utilization"}
+VLLM_OPTIONS = {
+    *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--distributed-executor-backend"),
+    *("--max-model-len", "--gpu-memory-utilization"),
+}
 """Options that pages give and that are vLLM's own, which is not installed here."""
 FEW = "2"
 """Problems that a page's evaluation answers."""
@@ -147,19 +153,27 @@ def pip(words: list[str]) -> NoReturn:
     sys.exit(0)
 
 
-def other(words: list[str]) -> NoReturn:
-    """A program that is not ours and would change the machine or load a model."""
-    note("checked", words, "only that it is named")
+def python(words: list[str]) -> NoReturn:
+    """The interpreter that runs the tests."""
+    run(words, sys.executable, *words[1:])
+
+
+def pre_commit(words: list[str]) -> NoReturn:
+    """It would write into the repository's hooks."""
+    note("checked", words, "it would change the repository")
     sys.exit(0)
+
+
+def refuse(words: list[str]) -> NoReturn:
+    """Say how a block with such a command is marked."""
+    sys.exit(f"{words[0]} is not run by a test: write <!-- not run: why --> above the block")
 
 
 def main() -> None:
     """`python -m tests.docs.programs NAME WORDS…`"""
     words = sys.argv[1:]
-    if words[0] == "python":
-        run(words, sys.executable, *words[1:])
-    chosen = {"powercut": powercut, "powercut-eval": powercut_eval, "make": make, "pip": pip}.get(words[0], other)
-    chosen(words)
+    ours = dict(zip(OURS, (powercut, powercut_eval, make, pip, python, pre_commit), strict=True))
+    ours.get(words[0], refuse)(words)
 
 
 if __name__ == "__main__":

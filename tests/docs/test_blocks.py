@@ -90,6 +90,8 @@ def test_a_page_cannot_hide_a_command_in_a_text_or_show_what_is_not_printed(tmp_
         world.run(block("console", "$ powercut-eval run humaneval --no-such-option\n"))
     with pytest.raises(AssertionError):
         world.run(block("console", "$ make no-such-target\n"))
+    with pytest.raises(AssertionError, match="write <!-- not run: why -->"):
+        world.run(block("console", "$ docker run powercut\n"))
     world.run(block("console", "$ echo hello there\nhello …\n"))
 
 
