@@ -21,8 +21,9 @@ OURS = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit")
 OTHERS = ("ray", "serve", "docker", "kubectl", "apt-get", "sudo", "systemctl")
 """Programs that a test must not start: a block that calls one is marked `<!-- not run: why -->`."""
 NAMES = (*OURS, *OTHERS)
-NOTES, SERVER, TABLE, DATA = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA"
-"""Variables: where calls are noted, the running server, a table to sample from, the benchmarks' files."""
+NOTES, SERVER, TABLE, DATA, REAL = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA", "DOCS_REAL"
+"""Variables: where calls are noted, a server on a table, that table, the benchmarks' files, and whether `powercut sample`
+takes the default model all the same."""
 ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1|localhost)|\b[A-Z]\w+/[\w.-]+$|/path/to/")
 VLLM_OPTIONS = {
     *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--distributed-executor-backend"),
@@ -87,7 +88,8 @@ def powercut(words: list[str]) -> NoReturn:
     if "--ray" in words:
         only_check(words, "Ray's processes take longer to start than all pages together; they have tests of their own")
     extra: list[str] = []
-    if TABLE in os.environ and engine is None and words[1:2] in (["sample"], ["serve"], ["self-check"]):
+    on_a_table = {"serve", "self-check"} | ({"sample"} if REAL not in os.environ else set())
+    if engine is None and words[1] in on_a_table:
         extra = ["--engine", "tabular", "--model", os.environ[TABLE]]
     if words[1:2] == ["serve"]:
         serve([*words, *extra])
@@ -106,7 +108,7 @@ def serve(words: list[str]) -> NoReturn:
 
 
 def powercut_eval(words: list[str]) -> NoReturn:
-    """The evals' command, on the running server, on the benchmark files that are here, and on few of their problems."""
+    """The evals' command, on the table's server, on the benchmark files that are here, and on few of their problems."""
     data = os.environ.get(DATA)
     reports = words[1] == "report" or words[1:3] == ["data", "list"]
     own_data = "--data" in words
