@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,8 +22,8 @@ OTHERS = ("ray", "serve", "docker", "kubectl", "apt-get", "sudo", "systemctl")
 """Programs that a test must not start: a block that calls one is marked `<!-- not run: why -->`."""
 NAMES = (*OURS, *OTHERS)
 NOTES, SERVER, TABLE, DATA, REAL = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA", "DOCS_REAL"
-"""Variables: where calls are noted, a server on a table, that table, the benchmarks' files, and whether `powercut sample`
-takes the default model all the same."""
+"""Variables: where calls are noted, a server on a table, that table, the benchmarks' files, and whether `powercut
+sample` takes the default model all the same."""
 ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1|localhost)|\b[A-Z]\w+/[\w.-]+$|/path/to/")
 VLLM_OPTIONS = {
     *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--distributed-executor-backend"),
@@ -174,7 +174,14 @@ def refuse(words: list[str]) -> NoReturn:
 def main() -> None:
     """`python -m tests.docs.programs NAME WORDS…`"""
     words = sys.argv[1:]
-    ours = dict(zip(OURS, (powercut, powercut_eval, make, pip, python, pre_commit), strict=True))
+    ours: dict[str, Callable[[list[str]], NoReturn]] = {
+        "powercut": powercut,
+        "powercut-eval": powercut_eval,
+        "make": make,
+        "pip": pip,
+        "python": python,
+        "pre-commit": pre_commit,
+    }
     ours.get(words[0], refuse)(words)
 
 

@@ -23,8 +23,8 @@ ROUTE = re.compile(r"^(GET|POST) (/\S+)$")
 class World:
     """One page's folder. Blocks leave files, servers' replies and Python names for the blocks below them.
 
-    The page talks to the server at `url`, and its evaluations to one that answers at once, on `table`. They are the same
-    but for pages that are shown with the default model (`real`).
+    The page talks to the server at `url`, and its evaluations to one that answers at once, on `table`. They are the
+    same but for pages that are shown with the default model (`real`).
     """
 
     def __init__(
