@@ -48,11 +48,15 @@ class Object:
 
 def objects(document: Json) -> list[Object]:
     """All objects by name."""
-    return [object_of(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
+    schemas: Json = document["components"]["schemas"]
+    return [object_of(name, schema, schemas) for name, schema in sorted(schemas.items())]
 
 
-def object_of(name: str, schema: Json) -> Object:
-    """An object: its description, its fields, and what its docstring says of them."""
+def object_of(name: str, schema: Json, others: Json | None = None) -> Object:
+    """An object: its description, its fields, and what its docstring says of them.
+
+    A field that says nothing itself and holds one of the other objects is described by that one's first sentence.
+    """
     about, attributes = split_attributes(schema.get("description", ""))
     needed = set(schema.get("required", ()))
     properties: Json = schema.get("properties", {})
@@ -62,13 +66,19 @@ def object_of(name: str, schema: Json) -> Object:
             type_of(each),
             default_of(each, required=key in needed),
             limits_of(each),
-            each.get("description") or attributes.get(key, ""),
+            each.get("description") or attributes.get(key) or first_sentence(each, others or {}),
         )
         for key, each in properties.items()
     ]
     if not properties:
         about = f"{about}\n\n{type_of(schema)}".strip()
     return Object(name, about, fields)
+
+
+def first_sentence(schema: Json, others: Json) -> str:
+    """What the object that a field holds says first; nothing for every other field."""
+    held = others.get(schema.get("$ref", "").rsplit("/", 1)[-1], {})
+    return split_attributes(held.get("description", ""))[0].split("\n\n")[0]
 
 
 def split_attributes(text: str) -> tuple[str, dict[str, str]]:

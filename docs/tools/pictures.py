@@ -22,7 +22,7 @@ from docs.tools.figures import STEPS, all_figures
 Json = dict[str, Any]
 FOLDER = Path(__file__).parents[1] / "pictures"
 NUMBERS = "figures.json"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "powercut",
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -50,7 +50,8 @@ def laws(figures: Json) -> Figure:
         axes.bar_label(bars, [f"{value:.2f}" for value in found[name]], fontsize=7)
     axes.set_xticks(places, [answer.strip() for answer in found["answers"]])
     axes.set_ylabel("probability")
-    axes.legend(frameon=False)
+    axes.set_ylim(top=0.7)
+    axes.legend(frameon=False, ncols=3, loc="upper center")
     return figure
 
 
@@ -81,20 +82,20 @@ def chain(figures: Json) -> Figure:
     strip.set_yticks([])
     strip.set_title("entropy of the row that each token of the answer was drawn from", fontsize=9)
     figure.colorbar(ScalarMappable(Normalize(0, top), "cividis"), ax=strip, label="nats", fraction=0.05)
-    for row, step in enumerate(found["steps"]):
+    for row, step in enumerate(found["steps"], 1):
         axes.plot([step["cut"], step["cut"] + step["proposed"] - 1], [row, row], color="#cccccc", linewidth=2, zorder=1)
     for fate, (label, marker, face, edge) in FATES.items():
-        rows = [(step["cut"], row) for row, step in enumerate(found["steps"]) if step["fate"] == fate]
+        rows = [(step["cut"], row) for row, step in enumerate(found["steps"], 1) if step["fate"] == fate]
         points: Json = {"c": edge} if marker == "x" else {"facecolors": face, "edgecolors": edge}
         axes.scatter(
             *zip(*rows, strict=True) if rows else ([], []), marker=marker, s=34, label=label, zorder=2, **points
         )
     steps = [step["stage"] for step in found["steps"]]
     for row in (i for i in range(1, len(steps)) if steps[i] != steps[i - 1]):
-        axes.axhline(row - 0.5, color=GREY, linewidth=0.6, linestyle=":")
+        axes.axhline(row + 0.5, color=GREY, linewidth=0.6, linestyle=":")
     axes.invert_yaxis()
     axes.set_ylabel("step (dotted: a new stage)")
-    axes.set_xticks(range(length), [token.replace("\n", "⏎").strip() or "·" for token in found["tokens"]], rotation=90)
+    axes.set_xticks(range(length), [token.strip() or "end" for token in found["tokens"]], rotation=90)
     axes.legend(frameon=True, loc="upper right", fontsize=8)
     return figure
 

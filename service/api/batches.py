@@ -39,9 +39,13 @@ class BatchRequest(RequestModel):
     """OpenAI's request for a batch."""
 
     input_file_id: Annotated[str, Field(max_length=64)]
+    """an uploaded file with the purpose batch"""
     endpoint: Annotated[str, Field(max_length=128)]
+    """the route of all its lines"""
     completion_window: Annotated[str, Field(max_length=16)]
+    """until when it must be done, such as 24h"""
     metadata: Metadata | None = None
+    """up to 16 pairs of your own"""
 
 
 @router.post("/v1/batches", response_model=BatchReply, responses=MORE_ERRORS)

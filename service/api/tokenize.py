@@ -29,13 +29,17 @@ class TokenizeRequest(RequestModel):
     NULL_IS_DEFAULT: ClassVar[frozenset[str]] = frozenset({"add_generation_prompt", "return_token_strs"})
 
     model: ModelName | None = None
+    """the served model or one of its aliases"""
     prompt: str | None = None
+    """the text; goes without messages"""
     messages: Messages | None = None
+    """the conversation; goes without prompt"""
     add_special_tokens: Annotated[
         bool | None, Field(description="of a text: begin with the tokenizer's start token (the default)")
     ] = None
     add_generation_prompt: Annotated[bool, Field(description="of messages: go on to where the reply begins")] = True
     return_token_strs: bool = False
+    """also return the tokens as text"""
     continue_final_message: Annotated[Any, Only((False,))] = None
     chat_template: Annotated[Any, Only()] = None
     chat_template_kwargs: Annotated[Any, Only(({},))] = None
@@ -56,7 +60,9 @@ class DetokenizeRequest(RequestModel):
     """Token ids."""
 
     model: ModelName | None = None
+    """the served model or one of its aliases"""
     tokens: TokenIds
+    """the ids"""
 
 
 @router.post("/tokenize")

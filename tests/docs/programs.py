@@ -12,16 +12,23 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit")
-NOTES, SERVER, TABLE, DATA = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA"
-"""Variables: where calls are noted, the running server, a table to sample from, the benchmarks' files."""
+OURS = ("powercut", "powercut-eval", "make", "pip", "python", "pre-commit")
+OTHERS = ("ray", "serve", "docker", "kubectl", "apt-get", "sudo", "systemctl")
+"""Programs that a test must not start: a block that calls one is marked `<!-- not run: why -->`."""
+NAMES = (*OURS, *OTHERS)
+NOTES, SERVER, TABLE, DATA, REAL = "DOCS_NOTES", "DOCS_SERVER", "DOCS_TABLE", "DOCS_DATA", "DOCS_REAL"
+"""Variables: where calls are noted, a server on a table, that table, the benchmarks' files, and whether `powercut
+sample` takes the default model all the same."""
 ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1|localhost)|\b[A-Z]\w+/[\w.-]+$|/path/to/")
-VLLM_OPTIONS = {"--tensor-parallel-size", "--max-model-len", "--data-parallel-size", "--gpu-memory-utilization"}
+VLLM_OPTIONS = {
+    *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--distributed-executor-backend"),
+    *("--max-model-len", "--gpu-memory-utilization"),
+}
 """Options that pages give and that are vLLM's own, which is not installed here."""
 FEW = "2"
 """Problems that a page's evaluation answers."""
@@ -78,8 +85,11 @@ def powercut(words: list[str]) -> NoReturn:
         only_check(words, f"the {engine} engine needs a server or an environment of its own")
     if any(ELSEWHERE.search(word) for word in words[2:]):
         only_check(words, "it names another server or a model from the hub")
+    if "--ray" in words:
+        only_check(words, "Ray's processes take longer to start than all pages together; they have tests of their own")
     extra: list[str] = []
-    if TABLE in os.environ and engine is None and words[1:2] in (["sample"], ["serve"], ["self-check"]):
+    on_a_table = {"serve", "self-check"} | ({"sample"} if REAL not in os.environ else set())
+    if engine is None and words[1] in on_a_table:
         extra = ["--engine", "tabular", "--model", os.environ[TABLE]]
     if words[1:2] == ["serve"]:
         serve([*words, *extra])
@@ -98,7 +108,7 @@ def serve(words: list[str]) -> NoReturn:
 
 
 def powercut_eval(words: list[str]) -> NoReturn:
-    """The evals' command, on the running server, on the benchmark files that are here, and on few of their problems."""
+    """The evals' command, on the table's server, on the benchmark files that are here, and on few of their problems."""
     data = os.environ.get(DATA)
     reports = words[1] == "report" or words[1:3] == ["data", "list"]
     own_data = "--data" in words
@@ -145,19 +155,34 @@ def pip(words: list[str]) -> NoReturn:
     sys.exit(0)
 
 
-def other(words: list[str]) -> NoReturn:
-    """A program that is not ours and would change the machine or load a model."""
-    note("checked", words, "only that it is named")
+def python(words: list[str]) -> NoReturn:
+    """The interpreter that runs the tests."""
+    run(words, sys.executable, *words[1:])
+
+
+def pre_commit(words: list[str]) -> NoReturn:
+    """It would write into the repository's hooks."""
+    note("checked", words, "it would change the repository")
     sys.exit(0)
+
+
+def refuse(words: list[str]) -> NoReturn:
+    """Say how a block with such a command is marked."""
+    sys.exit(f"{words[0]} is not run by a test: write <!-- not run: why --> above the block")
 
 
 def main() -> None:
     """`python -m tests.docs.programs NAME WORDS…`"""
     words = sys.argv[1:]
-    if words[0] == "python":
-        run(words, sys.executable, *words[1:])
-    chosen = {"powercut": powercut, "powercut-eval": powercut_eval, "make": make, "pip": pip}.get(words[0], other)
-    chosen(words)
+    ours: dict[str, Callable[[list[str]], NoReturn]] = {
+        "powercut": powercut,
+        "powercut-eval": powercut_eval,
+        "make": make,
+        "pip": pip,
+        "python": python,
+        "pre-commit": pre_commit,
+    }
+    ours.get(words[0], refuse)(words)
 
 
 if __name__ == "__main__":

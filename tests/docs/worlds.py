@@ -13,7 +13,7 @@ import httpx
 import yaml
 
 from tests.docs.blocks import ROOT, Block, commands_of, looks_like_code
-from tests.docs.programs import DATA, NAMES, NOTES, SERVER, TABLE
+from tests.docs.programs import DATA, NAMES, NOTES, REAL, SERVER, TABLE
 
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):8000")
 PATIENCE_S = 240
@@ -21,9 +21,23 @@ ROUTE = re.compile(r"^(GET|POST) (/\S+)$")
 
 
 class World:
-    """One page's folder. Blocks leave files, servers' replies and Python names for the blocks below them."""
+    """One page's folder. Blocks leave files, servers' replies and Python names for the blocks below them.
 
-    def __init__(self, folder: Path, url: str, *, code: Path = ROOT, table: Path | None, data: Path | None) -> None:
+    The page talks to the server at `url`, and its evaluations to one that answers at once, on `table`. They are the
+    same but for pages that are shown with the default model (`real`).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        code: Path = ROOT,
+        table: Path = Path("none"),
+        table_url: str = "",
+        data: Path | None = None,
+        real: bool = False,
+    ) -> None:
         self.folder, self.url, self.code = folder, url, code
         self.notes = folder / ".notes"
         self.reply: Any = None
@@ -35,9 +49,10 @@ class World:
             "POWERCUT_URL": url,
             "POWERCUT_DATA_DIR": str(folder / ".jobs"),
             NOTES: str(self.notes),
-            SERVER: url,
-            **({TABLE: str(table)} if table else {}),
+            SERVER: table_url,
+            TABLE: str(table),
             **({DATA: str(data)} if data else {}),
+            **({REAL: "yes"} if real else {}),
         }
         self.notes.touch()
         programs = folder / ".venv" / "bin"

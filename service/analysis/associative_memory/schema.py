@@ -34,6 +34,7 @@ class AssociativeMemoryRequest(SeededRequest):
     """A linear map W that is to recall facts: a prediction, simulated instances, or one instance in detail."""
 
     mode: Literal["theory", "simulate", "fit"] = "theory"
+    """a prediction for any sizes, drawn instances, or one instance in detail"""
     input_dim: Annotated[Dimension, Field(description="16 if left out")] = None
     output_dim: Annotated[Dimension, Field(description="input_dim if left out")] = None
     num_facts: Annotated[Count, Field(description="95 % of the predicted capacity if left out")] = None
@@ -47,6 +48,7 @@ class AssociativeMemoryRequest(SeededRequest):
     tolerance: Annotated[float | None, Field(ge=1e-12, le=1e-3, description="1e-7 if left out")] = None
     inputs: Annotated[Rows, Field(description="one row a fact; drawn if left out")] = None
     targets: Rows = None
+    """one row a target; goes with inputs"""
     labels: Annotated[
         list[Annotated[int, Field(ge=0, lt=4096)]] | None,
         Field(
@@ -64,6 +66,7 @@ class AssociativeMemoryRequest(SeededRequest):
         ),
     ] = None
     return_weights: bool | None = None
+    """also return the map that was found"""
 
     @model_validator(mode="after")
     def _every_field_is_used(self) -> Self:

@@ -77,11 +77,15 @@ class SparsityRequest(SeededRequest):
     """A model, what it is trained on, and the density to reach."""
 
     model: Annotated[Mlp | ServedLm, Field(discriminator="type")]
+    """a perceptron to train, or the served model"""
     dataset: Dataset | None = None
+    """features and labels, for the perceptron"""
     constraint: Constraint
     dual_restarts: bool = Field(default=True, description="a met constraint's multiplier goes back to 0")
     gates: Gating = Field(default_factory=Gating)
+    """the shape and the start of the gates"""
     optimizer: Optimizer = Field(default_factory=Optimizer)
+    """rates and steps of the training"""
     compare_dense: bool = Field(default=True, description="mlp: train one without gates beside it")
     baseline_penalties: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         default=[],

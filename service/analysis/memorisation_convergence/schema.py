@@ -34,12 +34,15 @@ class MemorisationRequest(SeededRequest):
     """
 
     mode: Literal["theory", "samples", "split_half"]
+    """curves, samples of two models, or your own data split in halves"""
     load_grid: Annotated[
         list[Load] | None,
         Field(min_length=1, max_length=200, fail_fast=True, description="n/d: 20 values from 0.05 to 20 if left out"),
     ] = None
     n_samples: Count | None = None
+    """n, in place of load_grid"""
     dimension: Annotated[int | None, Field(ge=2, le=MAX_ROWS)] = None
+    """d, in place of load_grid or with a power law"""
     spectrum: (
         Literal["identity"]
         | PowerLaw
@@ -48,6 +51,7 @@ class MemorisationRequest(SeededRequest):
             Field(min_length=2, max_length=MAX_DIMENSION, fail_fast=True),
         ]
     ) = "identity"
+    """of the true covariance"""
     spikes: Annotated[
         list[Annotated[float, Field(gt=-1, le=1e6)]],
         Field(
@@ -60,16 +64,24 @@ class MemorisationRequest(SeededRequest):
     samples_a: Annotated[Matrix | None, Field(description="of model A, one row a random seed")] = None
     samples_b: Annotated[Matrix | None, Field(description="of model B, with the same seeds in the same order")] = None
     train_a: Matrix | None = None
+    """what model A was trained on"""
     train_b: Matrix | None = None
+    """what model B was trained on; shares no row with train_a"""
     holdout: Matrix | None = None
+    """rows that neither was trained on"""
     reference: Annotated[Matrix | None, Field(description="rows whose principal directions are the latent ones")] = None
     data: Matrix | None = None
+    """rows to split in disjoint halves"""
     n_grid: Annotated[list[Count] | None, Field(min_length=1, max_length=32, fail_fast=True)] = None
+    """rows of each half, one fit for each number"""
     latent_dim: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 1
+    """how many leading directions count as latent"""
     center: bool = True
+    """subtract the mean first"""
     n_probe: Annotated[int, Field(ge=2, le=1024, description="noise vectors for the memorisation ratio")] = 64
     repeats: Annotated[int, Field(ge=1, le=64, description="random splits averaged at each n")] = 4
     quadrature_points: Annotated[int, Field(ge=50, le=4000)] = 400
+    """of the integral over the spectrum; more is finer"""
 
 
 class TheoryCurves(ReplyPart):

@@ -31,6 +31,7 @@ class DiagonalAbsRequest(AnalysisRequest):
     c: Annotated[float | None, Field(gt=0, lt=1, description="(1−β)/(2(1+β)) if left out")] = None
     trace: Annotated[float | None, Field(gt=0, le=1e6, description="of an adversarial start; 2 if left out")] = None
     initial: Literal["adversarial", "random"] | Matrix = "adversarial"
+    """the start matrix, or one that the schedule cannot leave"""
 
     @model_validator(mode="after")
     def _trace_belongs_to_adversarial(self) -> Self:
@@ -45,7 +46,9 @@ class GivenMatrices(AnalysisRequest):
     """N matrices A of one shape, and N numbers b."""
 
     A: Matrices
+    """matrices A_i of one shape"""
     b: Offsets
+    """a number b_i for each matrix"""
     initial: Annotated[Matrix | None, Field(description="zero if left out")] = None
 
     @model_validator(mode="after")
@@ -115,15 +118,23 @@ class OptimizerConvergenceRequest(SeededRequest):
     objective: Annotated[DiagonalAbsRequest | L1RegressionRequest | MaxAffineRequest, Field(discriminator="type")] = (
         DiagonalAbsRequest(type="diagonal_abs")
     )
+    """the function; the counterexample if left out"""
     norm: Literal["spectral", "sign", "column", "row", "frobenius"] = "spectral"
+    """whose unit ball's extreme points are the directions; spectral is Muon"""
     momentum: Momentum = 0.9
+    """β of the buffer M ← βM + (1 − β)G"""
     nesterov: Annotated[bool, Field(description="of the run without error feedback")] = False
     steps: Annotated[int, Field(ge=1, le=STEPS_LIMIT)] = 20_000
+    """steps of the run"""
     schedule: Schedule = PowerSchedule(type="power")
+    """the rate of each step"""
     orthogonalization: Orthogonalization = Orthogonalization()
+    """exact polar factor, or Newton-Schulz"""
     error_feedback: ErrorFeedback = ErrorFeedback()
+    """whether to run with error feedback too"""
     weight_decay: Annotated[float, Field(ge=0, le=0, description="0: decay pulls to this function's minimiser")] = 0.0
     max_points: Annotated[int, Field(ge=2, le=2000)] = 200
+    """points of the loss in the reply"""
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
@@ -188,11 +199,17 @@ class TorchMuonRequest(SeededRequest):
     """`torch.optim.Muon` on the counterexample, beside the exact polar factor."""
 
     momentum: Momentum = 0.9
+    """β of the buffer"""
     steps: Annotated[int, Field(ge=1, le=5000)] = 1000
+    """steps of the run"""
     schedule: Schedule = PowerSchedule(type="power", exponent=1.0)
+    """the rate of each step"""
     nesterov: bool = False
+    """look ahead with the momentum"""
     trace: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    """tr W_0 of the start"""
     max_points: Annotated[int, Field(ge=2, le=2000)] = 200
+    """points of the loss in the reply"""
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:

@@ -21,9 +21,13 @@ class PanelRequest(SeededRequest):
     """A panel of n units (rows) x m times (columns), and how to estimate."""
 
     outcomes: Annotated[list[Annotated[list[Outcome], Row]], Rows]
+    """a row a unit, a column a time"""
     treatment: Annotated[list[Annotated[list[Arm], Row]], Rows]
+    """1 where treated, 0 where not; shaped like outcomes"""
     unit_ids: Annotated[list[UnitId] | None, Field(max_length=MAX_SIDE, fail_fast=True)] = None
+    """names of the units, in the order of the rows"""
     rank: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
+    """of both arms; auto looks for the gap in the singular values"""
     gap_rule: Annotated[
         Literal["noise_edge", "theory"],
         Field(description="`theory` is the paper's 96*K*T, which picks rank 0 below about a million units"),
@@ -44,6 +48,7 @@ class PanelRequest(SeededRequest):
         Literal["none", "hard_impute"], Field(description="`none` is the paper's; `hard_impute` is an extension")
     ] = "none"
     return_matrix: bool = False
+    """also return the matrix of effects"""
 
 
 class UnitEffect(ReplyPart):

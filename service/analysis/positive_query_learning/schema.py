@@ -78,16 +78,21 @@ class PositiveQueryRequest(SeededRequest):
     """
 
     concept_class: ConceptClass
+    """what kind of set the positives come from"""
     positive_examples: Annotated[
         Annotated[list[Vector], Field(min_length=1, max_length=EXAMPLES_LIMIT, fail_fast=True)]
         | Annotated[list[Element], Field(min_length=1, max_length=EXAMPLES_LIMIT, fail_fast=True)],
         Field(description="points; 0/1 vectors for k_cnf and monotone_dnf; elements for finite"),
     ]
     epsilon: Share = 0.05
+    """share of positives that may be missed"""
     delta: Share = 0.05
+    """chance that more are missed"""
     answers: Annotated[list[Answer] | None, Field(max_length=100_000, fail_fast=True)] = None
+    """all answers so far, to the queries of earlier replies"""
     max_queries: Annotated[int | None, Field(ge=0, le=100_000, description="10 000 if left out")] = None
     oracle: Target | None = None
+    """let the service answer its own queries from a known concept"""
     classify: Annotated[
         list[AskedVector | Element] | None,
         Field(max_length=CLASSIFIED_LIMIT, fail_fast=True, description="points that the hypothesis is to judge"),
@@ -100,7 +105,9 @@ class PositiveQueryRequest(SeededRequest):
     k: Annotated[int | None, Field(ge=1, le=4, description="literals a clause; 2")] = None
     num_terms: Annotated[int | None, Field(ge=1, le=1000, description="most prime implicants; needed")] = None
     domain_size: Domain | None = None
+    """of finite: elements are 0 to domain_size − 1"""
     concepts: Concepts | None = None
+    """of finite: each concept as the list of its elements"""
 
     @model_validator(mode="after")
     def _fields_fit_the_class(self) -> Self:
@@ -196,11 +203,17 @@ class MembershipCertificateRequest(AnalysisRequest):
     """Must this point be positive, given these labels?"""
 
     concept_class: ConceptClass
+    """what kind of set the points come from"""
     transcript: Transcript
+    """points whose labels are known"""
     point: AskedVector | Element
+    """the one to prove"""
     k: Annotated[int | None, Field(ge=1, le=4)] = None
+    """of k_cnf: literals a clause"""
     domain_size: Domain | None = None
+    """of finite: elements are 0 to domain_size − 1"""
     concepts: Concepts | None = None
+    """of finite: each concept as the list of its elements"""
 
     @model_validator(mode="after")
     def _fields_fit_the_class(self) -> Self:
@@ -240,7 +253,9 @@ class LearnabilityRequest(AnalysisRequest):
     """A finite class."""
 
     domain_size: Domain
+    """elements are 0 to domain_size − 1"""
     concepts: Concepts
+    """each concept as the list of its elements"""
 
 
 class LearnabilityReply(AnalysisResponse):

@@ -43,8 +43,11 @@ class SubspaceRequest(AnalysisRequest):
     data: Rows = Field(description="a row that is not `dimension` finite numbers in range counts as a zero row")
     dimension: int | None = Field(default=None, ge=2, le=4096, description="entries of a row; else the rows' length")
     subspace_dim: int = Field(ge=1, le=256)
+    """k, the dimension looked for"""
     method: Literal["exact", "approximate", "gaussian_covariance"] = "exact"
+    """rows on a subspace, rows very near one, or noise on second moments"""
     privacy: Privacy = Field(default_factory=Privacy)
+    """what is promised to each row"""
     dataset_id: Label = Field(description="whose budget it costs: one name for one set of people, always")
     release_id: Label | None = Field(default=None, description="asked again, the same release is returned for free")
     noise_ratio: float | None = Field(default=None, gt=0, le=1, description="approximate: root of λ_{k+1}/λ_k")

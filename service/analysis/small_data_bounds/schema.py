@@ -34,12 +34,14 @@ class BenchmarkBoundsRequest(SeededRequest):
     """Results per problem, and what the bound is to be about."""
 
     results: Results
+    """right answers of each problem"""
     estimand: Annotated[
         Literal["problem_population", "fixed_benchmark"],
         Field(description="accuracy on problems like these, or the mean solve probability on exactly these"),
     ] = "problem_population"
     delta: Delta = 0.05
     side: Literal["lower", "upper", "two_sided"] = "lower"
+    """which limit; two_sided shares delta between both"""
     methods: Annotated[
         list[BenchmarkMethod] | None,
         Field(min_length=1, max_length=7, fail_fast=True, description="left out: all that apply"),
@@ -52,6 +54,7 @@ class BenchmarkBoundsRequest(SeededRequest):
         Field(ge=1e-9, le=1, description="this configuration's weight, fixed beforehand; not with their number"),
     ] = None
     baseline_results: Results | None = None
+    """of another configuration on the same problems, for the paired test"""
 
 
 class AccuracyBound(ReplyPart):
@@ -114,11 +117,14 @@ class PacBayesBoundsRequest(SeededRequest):
     ] = 0
     delta: Delta = 0.05
     empirical_risk: Fraction | None = None
+    """of the posterior on the examples; goes with kl_divergence"""
     kl_divergence: Annotated[float | None, Field(ge=0, le=1e9, description="KL(Q;P) in nats")] = None
     configurations: Annotated[list[Configuration] | None, Field(min_length=1, max_length=10_000, fail_fast=True)] = None
+    """from which risk and divergence follow, in place of the two"""
     methods: Annotated[list[PacBayesMethod], Field(min_length=1, max_length=3, fail_fast=True)] = Field(
         default=["pac_bayes_kl"]
     )
+    """which bounds"""
     catoni_beta: (
         Annotated[float, Field(ge=MIN_BETA, le=MAX_BETA)]
         | Annotated[
