@@ -68,7 +68,7 @@ def test_the_copied_calls_give_the_reply_and_the_picture(
     visit: Visit, keyed_url: str, name: str, tmp_path: Path
 ) -> None:
     page = opened(visit, keyed_url, name)
-    request = ANALYSES[name].example | {"seed": 4}
+    request: dict[str, Any] = {**ANALYSES[name].example, "seed": 4}
     if name == "panel-treatment-effects":
         request["unit_ids"] = [f"{HOSTILE} {at}" for at in range(len(request["outcomes"]))]
     write(page, json.dumps(request, ensure_ascii=False))
