@@ -46,7 +46,7 @@ class PowerOptions(RequestModel):
     samples: Annotated[int | None, limits("samples")] = None
     stop_when_frozen: Annotated[int | None, limits("stop_when_frozen")] = None
     effort: Effort | None = None
-    include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8, fail_fast=True)
+    include: list[Literal["chain", "diagnostics", "tokens"]] = Field(default=[], max_length=8, fail_fast=True)
     stream_events: bool = False
 
 
