@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from sampler.engine import Engine
 from service import errors
 from service.analysis.analyst import Analyst
-from service.api import analysis, batches, completions, files, health, models, operation, tokenize
+from service.api import analysis, batches, completions, files, health, models, operation, tokenize, ui
 from service.api.models import model_names
 from service.api.replies import ERRORS
 from service.auth import publish_keys
@@ -61,7 +61,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Calls, settings=settings, telemetry=runner.house.telemetry)
-    for family in (completions, models, tokenize, health, analysis, files, batches):
+    for family in (completions, models, tokenize, health, analysis, files, batches, ui):
         app.include_router(family.router)
     for family in (files, batches):
         app.include_router(family.reading)

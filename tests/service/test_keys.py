@@ -26,8 +26,10 @@ from tests.service.tables import letters_table
 
 ALICE, ALICE_LINE = new_key("alice")
 BOB, BOB_LINE = new_key("bob")
-OPEN_ROUTES = {"/livez", "/readyz", "/version"}
-"""What probes and deployers ask without a key. Everything else needs one where keys are set."""
+PROBES = {"/livez", "/readyz", "/version"}
+PAGES = {"/ui", "/ui/", "/ui/analysis", "/ui/analysis/", "/ui/static/{path:path}"}
+OPEN_ROUTES = PROBES | PAGES
+"""What probes and deployers ask without a key, and the pages, whose calls need one. Everything else needs one."""
 
 
 @pytest.fixture(scope="module")
