@@ -5,7 +5,7 @@ export const LEVELS = 9;
 
 /** Measures by name: what they are, where the ramp ends, and the value of token i of a trace (null if unknown). */
 export const MEASURES = {
-  entropy: { label: "entropy H", unit: "nats", top: 3, of: (tokens, i) => tokens[i].entropy },
+  entropy: { label: "entropy H", unit: "nats", top: 4, of: (tokens, i) => tokens[i].entropy },
   jump: { label: "jump of entropy Δ", unit: "nats", top: 2, of: jumpOf },
   surprise: { label: "surprise −log p", unit: "nats", top: 4, of: (tokens, i) => negative(tokens[i].logP) },
   cut: { label: "probability of a cut", unit: "%", top: 50, of: null },

@@ -55,7 +55,7 @@ export class Panel {
     this.badge.textContent = "waiting";
     this.place.textContent = "";
     this.said.textContent = this.lane.status === "running" ? "No step has arrived yet." : "No step has arrived.";
-    this.notTaken.hidden = true;
+    this.notTaken.className = "other none";
   }
 
   #facts(frame) {
@@ -72,8 +72,10 @@ export class Panel {
     this.answer.show({ tokens: frame.after, request, measure, cut, from, style: `new ${outcome}` });
     const lost = outcome === "accepted" ? frame.before.slice(frame.cut) : frame.proposal;
     const shows = ["accepted", "rejected", "early"].includes(outcome) && lost.length > 0;
-    this.notTaken.hidden = !shows;
-    if (!shows) return;
+    if (!shows) {
+      this.notTaken.className = "other none";
+      return;
+    }
     this.notTaken.className = `other ${outcome}`;
     this.title.textContent = TITLES[outcome];
     const context = (outcome === "accepted" ? frame.before : frame.after).slice(0, frame.cut);

@@ -1,8 +1,17 @@
 /** Moving in time: buttons, a slider, keys, play, and following a run while it happens. */
 
-import { el } from "../dom.js";
+import { el, fill, svg } from "../dom.js";
 
 const PLAY_MS = 700;
+/** Signs as drawings: not every machine has letters for them. */
+const SIGNS = {
+  first: "M4 3h2v10H4zM14 3v10L7 8z",
+  back: "M12 3v10L5 8z",
+  play: "M4 3v10l9-5z",
+  pause: "M4 3h3v10H4zM9 3h3v10H9z",
+  on: "M4 3v10l7-5z",
+  last: "M10 3h2v10h-2zM2 3v10l7-5z",
+};
 
 export class Timeline {
   #timer = null;
@@ -14,14 +23,14 @@ export class Timeline {
     this.last = 0;
     this.slider = el("input", { type: "range", min: 0, max: 0, value: 0, "aria-label": "Moment of the run", on: { input: () => this.go(Number(this.slider.value)) } });
     this.readout = el("output", { class: "readout" });
-    this.play = this.#button("▶", "Play", () => this.toggle());
+    this.play = this.#button("play", "Play", () => this.toggle());
     this.follow = el("input", { type: "checkbox", id: "follow", checked: true, on: { change: () => this.follow.checked && this.go(this.last) } });
     this.buttons = [
-      this.#button("⏮", "First moment", () => this.go(0)),
-      this.#button("◀", "One step back", () => this.go(this.moment - 1)),
+      this.#button("first", "First moment", () => this.go(0)),
+      this.#button("back", "One step back", () => this.go(this.moment - 1)),
       this.play,
-      this.#button("▶▏", "One step on", () => this.go(this.moment + 1)),
-      this.#button("⏭", "Last moment", () => this.go(this.last)),
+      this.#button("on", "One step on", () => this.go(this.moment + 1)),
+      this.#button("last", "Last moment", () => this.go(this.last)),
     ];
     this.followLabel = el("label", { class: "check", for: "follow" }, this.follow, " Follow live");
     this.element = el(
@@ -55,16 +64,14 @@ export class Timeline {
     if (this.moment === this.last) this.#set(0, true);
     this.follow.checked = false;
     this.#timer = setInterval(() => (this.moment < this.last ? this.#set(this.moment + 1, true) : this.pause()), PLAY_MS);
-    this.play.setAttribute("aria-label", "Pause");
-    this.play.textContent = "⏸";
+    this.#playShows("pause", "Pause");
     return undefined;
   }
 
   pause() {
     clearInterval(this.#timer);
     this.#timer = null;
-    this.play.setAttribute("aria-label", "Play");
-    this.play.textContent = "▶";
+    this.#playShows("play", "Play");
   }
 
   /** Keys of the whole page, unless the reader is writing or choosing something. */
@@ -92,6 +99,16 @@ export class Timeline {
   }
 
   #button(sign, name, action) {
-    return el("button", { type: "button", class: "sign", "aria-label": name, title: name, on: { click: action } }, sign);
+    return el("button", { type: "button", class: "sign", "aria-label": name, title: name, on: { click: action } }, drawn(sign));
   }
+
+  #playShows(sign, name) {
+    fill(this.play, drawn(sign));
+    this.play.setAttribute("aria-label", name);
+    this.play.title = name;
+  }
+}
+
+function drawn(sign) {
+  return svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: SIGNS[sign] }));
 }
