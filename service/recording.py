@@ -40,16 +40,15 @@ def write_page(path: Path, found: Found, prompt: str, params: PowerParams, engin
 def recording_of(found: Found, prompt: str, params: PowerParams, engine: Engine) -> dict[str, Any]:
     """The recording of the chains of one prompt, which have their events with statistics."""
     answers = [answer for answer, _ in found]
+    told = [_told(events, choice, params, engine) for choice, (_, events) in enumerate(found)]
     request = request_of(prompt, params, engine, answers)
     lane = {
         "method": answers[0].method,
         "request": request,
         "status": "done",
         "error": None,
-        "events": [
-            report for choice, (_, events) in enumerate(found) for report in _told(events, choice, params, engine)
-        ],
-        "final": _final(found, prompt, params, engine),
+        "events": [report for reports in told for report in reports],
+        "final": _final(found, params, engine),
     }
     created = datetime.now(UTC).isoformat(timespec="seconds")
     head = {"powercut_recording": VERSION, "model": engine.info.model, "created": created}
@@ -82,7 +81,7 @@ def _told(events: Sequence[Event], choice: int, params: PowerParams, engine: Eng
     return reports
 
 
-def _final(found: Found, prompt: str, params: PowerParams, engine: Engine) -> dict[str, Any]:
+def _final(found: Found, params: PowerParams, engine: Engine) -> dict[str, Any]:
     diagnosed = [(answer, diagnose_chain(events, params.alpha, params.max_tokens)) for answer, events in found]
     completion = sum(len(answer.trace) for answer, _ in found)
     usage = sum((answer.usage for answer, _ in found), PowerUsage())
@@ -98,7 +97,6 @@ def _final(found: Found, prompt: str, params: PowerParams, engine: Engine) -> di
         ],
         "diagnostics": chains_report(0, diagnosed),
         "usage": {
-            "prompt_tokens": len(engine.tokenizer.encode(prompt)),
             "completion_tokens": completion,
             "power": usage_report(usage, completion),
         },
