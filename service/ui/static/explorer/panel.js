@@ -5,6 +5,9 @@ import { outcomeOf } from "./replay.js";
 import { TokenView } from "./tokens.js";
 import { OUTCOMES, chainName, count, decision, number, placeOf, sentence } from "./words.js";
 
+/** In how many milliseconds an ending that was not taken fades. How far is in the style: it stays readable. */
+const FADING_MS = 1500;
+
 export class Panel {
   #shown = null;
 
@@ -58,6 +61,14 @@ export class Panel {
     this.notTaken.className = "other none";
   }
 
+  /** As one element: thousands of tokens that fade each by itself would stop the page. */
+  #fade() {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    const { element } = this.other;
+    for (const running of element.getAnimations()) running.cancel();
+    element.animate([{ opacity: 1 }, {}], { duration: FADING_MS, easing: "ease-in" });
+  }
+
   #facts(frame) {
     const length = count(frame.after.length, "token");
     const log = `log p = ${number(frame.logP)}`;
@@ -80,6 +91,7 @@ export class Panel {
     this.title.textContent = TITLES[outcome];
     const context = (outcome === "accepted" ? frame.before : frame.after).slice(0, frame.cut);
     this.other.show({ tokens: lost, context, request, measure, cut: 0, from: 0, style: `lost ${outcome}` });
+    this.#fade();
     this.stop.hidden = outcome !== "early";
     if (outcome === "early") this.stop.textContent = `⊣ stopped here, after ${count(lost.length, "token")}`;
   }

@@ -12,6 +12,7 @@ const SHOWN = 120;
 
 export class TokenView {
   #items = [];
+  #indices = new WeakMap();
   #current = -1;
 
   /**
@@ -64,7 +65,7 @@ export class TokenView {
 
   #make(token, look, i) {
     const element = document.createElement("span");
-    element.dataset.i = i;
+    this.#indices.set(element, i);
     const item = { element, token: null, look: "" };
     this.#items.push(item);
     this.#update(item, token, look);
@@ -86,8 +87,7 @@ export class TokenView {
   }
 
   #indexOf(target) {
-    const element = target instanceof Element ? target.closest("[data-i]") : null;
-    return element === null ? -1 : Number(element.dataset.i);
+    return this.#indices.get(target) ?? -1;
   }
 
   #point(target) {
