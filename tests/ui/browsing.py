@@ -79,7 +79,7 @@ class Visits:
         """Close all; a fault fails the test."""
         for context in self.contexts:
             context.close()
-        assert not self.faults
+        assert not self.faults, self.faults
 
     def _watch(self, page: Page, netloc: str, tolerated: Sequence[str]) -> None:
         def hear(message: ConsoleMessage) -> None:

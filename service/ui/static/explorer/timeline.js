@@ -43,12 +43,12 @@ export class Timeline {
     );
   }
 
-  /** There are moments 0 to `last` now; while following, go to the last. */
+  /** There are moments 0 to `last` now; while following, go to the last. `live`: more may come. */
   extend(last, live) {
     this.last = Math.max(0, last);
     this.slider.max = this.last;
     this.followLabel.hidden = !live;
-    if (live && this.follow.checked && this.#timer === null) this.#set(this.last, false);
+    if (this.follow.checked && this.#timer === null) this.#set(this.last, false);
     this.#tell();
   }
 

@@ -68,9 +68,8 @@ export class Viewer {
     fill(this.prompt, el("b", {}, "Prompt "), el("span", {}, recording.lanes[0].request.prompt));
     this.element.hidden = false;
     Object.assign(this.timeline, { moment: 0, last: 0 });
-    this.timeline.follow.checked = true;
+    this.timeline.follow.checked = !atStart;
     this.render();
-    if (!atStart && !this.isLive) this.timeline.go(this.timeline.last);
   }
 
   /** Whether events may still come. */
