@@ -53,7 +53,7 @@ def _refuse_empty(prompt: dict[str, Any]) -> None:
 
 
 def _restrict(schema: dict[str, Any], names: Sequence[str]) -> None:
-    """A string, or one of the kinds of an `anyOf`, becomes one of the names."""
+    """A free string, or one of the kinds of an `anyOf`, becomes one of the names. What lists its values keeps them."""
     for kind in schema.get("anyOf", [schema]):
-        if kind.get("type") == "string":
+        if kind.get("type") == "string" and "enum" not in kind:
             kind["enum"] = list(names)

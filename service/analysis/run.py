@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from service.analysis.described import described
 from service.analysis.frame import About, Analysis, AnalysisRequest, Context
 
 SEED_BITS = 53
@@ -50,7 +51,8 @@ def run(
     png: bytes | None = None
     if picture:
         buffer = io.BytesIO()
-        metadata = {"Title": analysis.name, "Software": "powercut", "Comment": f"seed {seed}"}
-        work.draw(request, response).savefig(buffer, format="png", dpi=DPI, metadata=metadata)
+        figure = work.draw(request, response)
+        about_it = {"Title": analysis.name, "Comment": f"seed {seed}", "Description": described(figure)}
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": "powercut", **about_it})
         png = buffer.getvalue()
     return Outcome(response.model_dump_json().encode(), png)

@@ -103,7 +103,7 @@ def assert_accessible(page: Page) -> None:
     told = [
         (one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found if one["impact"] in SERIOUS
     ]
-    assert not told
+    assert not told, told
 
 
 def assert_no_sideways_scrolling(page: Page) -> None:

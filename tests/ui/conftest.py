@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.ui.browsing import Visit, Visits, chromium
+from tests.ui.browsing import PATIENCE_MS, Visit, Visits, chromium
 
 
 @pytest.fixture(scope="package")
@@ -19,6 +19,7 @@ def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     path = chromium()
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox does not run as root
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser

@@ -3,6 +3,7 @@
  */
 
 const SVG = "http://www.w3.org/2000/svg";
+const FORBIDDEN = /^(on.*|style|srcdoc)$/i; // the page's policy forbids them
 
 /**
  * An HTML element.
@@ -39,12 +40,16 @@ function filled(element, given, children) {
   for (const [name, value] of Object.entries(given)) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "dataset") Object.assign(element.dataset, value);
-    else if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
-    else if (name === "style" || name === "srcdoc" || /^on/i.test(name)) throw new Error(`${name} is not set by attribute`);
+    else if (name === "on") listen(element, value);
+    else if (FORBIDDEN.test(name)) throw new Error(`${name} is not set by attribute`);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...nodes(children));
   return element;
+}
+
+function listen(element, listeners) {
+  for (const [event, listener] of Object.entries(listeners)) element.addEventListener(event, listener);
 }
 
 function nodes(children) {

@@ -41,7 +41,8 @@ export function forgetKey() {
  * A reply of the service, asking for a key if one is needed.
  *
  * @param {string} path As "v1/models".
- * @param {{json?: *, accept?: string, method?: string, signal?: AbortSignal}} [options] With `json` it is a POST.
+ * @param {{json?: *, body?: string, accept?: string, method?: string, signal?: AbortSignal}} [options] With `json`, or
+ *   with `body`, which is JSON text that is sent as it stands, it is a POST.
  * @returns {Promise<Response>} A reply whose status is good.
  * @throws {ApiError} If it is not; and an AbortError if `signal` ended it.
  */
@@ -84,15 +85,16 @@ export async function models(options = {}) {
   return (await callJson("v1/models", options)).data;
 }
 
-async function send(path, { json, accept, method, signal }, sentKey) {
+async function send(path, options, sentKey) {
+  const { json, accept, method, signal } = options;
+  const body = options.body ?? (json === undefined ? undefined : JSON.stringify(json));
   const headers = new Headers();
   if (accept !== undefined) headers.set("Accept", accept);
   if (sentKey !== null) headers.set("Authorization", `Bearer ${sentKey}`);
-  if (json !== undefined) headers.set("Content-Type", "application/json");
-  const body = json === undefined ? undefined : JSON.stringify(json);
+  if (body !== undefined) headers.set("Content-Type", "application/json");
   try {
     return await fetch(urlOf(path), {
-      method: method ?? (json === undefined ? "GET" : "POST"),
+      method: method ?? (body === undefined ? "GET" : "POST"),
       headers,
       body,
       signal,
@@ -140,7 +142,7 @@ function aborted(signal) {
   });
 }
 
-// The key lives as long as the tab, and is never in an address. Where storage is forbidden, it lives as long as the page.
+// The key lives as long as the tab, and is never in an address; where storage is forbidden, as long as the page.
 let kept = null;
 
 function key() {
