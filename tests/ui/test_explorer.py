@@ -14,7 +14,7 @@ from service.settings import Settings
 from tests.service.faulty import FaultyEngine
 from tests.service.serving import serving, wait_until
 from tests.service.tables import endless_table, letters_table
-from tests.ui.browsing import Visit, assert_accessible, assert_no_sideways_scrolling
+from tests.ui.browsing import PATIENCE_MS, Visit, assert_accessible, assert_no_sideways_scrolling
 from tests.ui.proxying import at_a_path
 from tests.ui.recordings import HOSTILE, hostile_recording, long_recording, open_recording
 from tests.ui.test_shell import give_key
@@ -37,9 +37,9 @@ def start(page: Page, **fields: Any) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
 
 
-def finish(page: Page) -> None:
+def finish(page: Page, patience_ms: float = PATIENCE_MS) -> None:
     """Wait for the end of a run that goes well."""
-    expect(page.locator(".status .notice.good")).to_contain_text("Finished")
+    expect(page.locator(".status .notice.good")).to_contain_text("Finished", timeout=patience_ms)
 
 
 def answer(page: Page, panel: int = 0) -> str:
@@ -57,11 +57,11 @@ def free_keys(page: Page) -> None:
     page.evaluate("document.activeElement.blur()")
 
 
-def completion(url: str, **fields: Any) -> dict[str, Any]:
+def completion(url: str, steps: int = 6, **fields: Any) -> dict[str, Any]:
     """The API's own answer to what the form asks by itself."""
-    power = {"method": "entropy_cut", "alpha": 4, "cut_power": 4, "blocks": 4, "steps_per_block": 6, "top_k": 50}
+    power = {"method": "entropy_cut", "alpha": 4, "cut_power": 4, "blocks": 4, "steps_per_block": steps, "top_k": 50}
     body = {"model": "letters", "prompt": "The capital of France is", "max_tokens": 48, "seed": 1, "power": power}
-    reply = httpx.post(f"{url}/v1/completions", json=body | fields)
+    reply = httpx.post(f"{url}/v1/completions", json=body | fields, timeout=300)
     assert reply.status_code == 200, reply.text
     return reply.json()
 
