@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.ui.saved import EXPORT, IMPORT, SLOT, bundle, empty_page, page_of
 from tests.service.faulty import FaultyEngine
-from tests.service.serving import serving
+from tests.service.serving import ROOT, serving
 from tests.service.tables import letters_table
 from tests.ui.browsing import Visit, assert_accessible, assert_no_sideways_scrolling
 from tests.ui.recordings import HOSTILE, hostile_recording, long_recording, open_recording
 from tests.ui.test_explorer import answer, finish, free_keys, readout, start
 
-MODULES = sorted(
-    path for path in files("service.ui").joinpath("static/explorer").iterdir() if path.name.endswith(".js")
-)
+MODULES = sorted((ROOT / "service" / "ui" / "static" / "explorer").glob("*.js"))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +159,7 @@ def test_the_page_has_one_place_for_a_recording_and_nothing_ends_its_scripts() -
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
-def test_modules_import_and_export_in_the_one_form_that_can_be_joined(path: Any) -> None:
+def test_modules_import_and_export_in_the_one_form_that_can_be_joined(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 300
     rest = EXPORT.sub("", IMPORT.sub("", text))
