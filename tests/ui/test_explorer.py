@@ -97,6 +97,12 @@ def test_steps_arrive_while_the_chain_runs_and_a_stop_frees_the_service(visit: V
         expect(readout(page)).not_to_have_text(re.compile(f" of {last}$"))
         assert readout(page).inner_text().split()[1] == at, "who steps back stays there while more arrives"
         expect(page.get_by_label("Follow live")).not_to_be_checked()
+        open_recording(page, long_recording(tokens=8, blocks=2, steps=2))
+        expect(page.locator(".status")).to_contain_text("a recording of made up")
+        wait_until(lambda: engine.in_flight == 0, "a file that is opened to end the run")
+        expect(readout(page)).to_have_text("moment 1 of 6")
+        start(page)
+        expect(page.locator(".tokens .t").first).to_be_visible()
         page.get_by_role("button", name="Stop").click()
         expect(page.locator(".status .notice.warn")).to_contain_text("Stopped, after")
         wait_until(lambda: engine.in_flight == 0, "the service to free the work")

@@ -13,9 +13,10 @@ export class Figure {
     this.drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", class: "chart" });
     this.key = el("p", { class: "key" });
     this.table = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${title}: numbers` });
-    const fold = el("details", {}, el("summary", {}, "Numbers"), this.table);
+    this.fold = el("details", { on: { toggle: () => this.#write() } }, el("summary", {}, "Numbers"), this.table);
+    this.written = { columns: [], rows: () => [] };
     const heading = el("h3", {}, title);
-    this.element = el("figure", { class: "card figure" }, el("figcaption", {}, heading, el("p", { class: "soft" }, note)), this.drawing, this.key, fold);
+    this.element = el("figure", { class: "card figure" }, el("figcaption", {}, heading, el("p", { class: "soft" }, note)), this.drawing, this.key, this.fold);
   }
 
   /** Draw: `parts` are SVG elements, `said` what a screen reader says of them, `key` names their signs. */
@@ -25,8 +26,16 @@ export class Figure {
     fill(this.key, key);
   }
 
-  /** The numbers: names of columns, and rows. */
+  /** The numbers: names of columns, and a function that gives the rows; it is called only where somebody looks. */
   numbers(columns, rows) {
+    this.written = { columns, rows };
+    this.#write();
+  }
+
+  #write() {
+    if (!this.fold.open) return;
+    const { columns } = this.written;
+    const rows = this.written.rows();
     const head = el("thead", {}, el("tr", {}, columns.map((name, i) => el("th", { scope: "col", class: i ? "number" : null }, name))));
     const body = el("tbody", {}, rows.map(([first, ...rest]) => el("tr", {}, el("th", { scope: "row" }, first), rest.map((value) => el("td", { class: "number" }, value)))));
     fill(this.table, el("table", {}, head, body));

@@ -42,7 +42,7 @@ export class LogPi extends Figure {
       series.map(({ name }, i) => keyEntry(svg("path", { class: `line s${i % LINES}`, d: "M1 6H21" }), name)),
     );
     const longest = chains.reduce((most, chain) => (chain.frames.length > most.frames.length ? chain : most), { frames: [] });
-    const rows = longest.frames.map((_, i) => [i + 1, ...series.map(({ values }) => number(values[i]))]);
+    const rows = () => longest.frames.map((_, i) => [i + 1, ...series.map(({ values }) => number(values[i]))]);
     this.numbers(["moment", ...series.map(({ name }) => name)], rows);
   }
 
@@ -76,7 +76,7 @@ export class Acceptance extends Figure {
     );
     const every = Math.ceil(stages / 16);
     const labels = Array.from({ length: stages }, (_, i) => [PLOT.left + band * (i + 0.5), i % every ? "" : i + 1]);
-    const rows = lanes.flatMap(({ name }, lane) =>
+    const rows = () => lanes.flatMap(({ name }, lane) =>
       counts[lane].map((each, stage) => [`${name}, stage ${stage + 1}`, ...FATES.map(([fate]) => each[fate]), share(each)]),
     );
     const all = counts.map((found, lane) => `${lanes[lane].name}: ${share(sumOf(found))} accepted`);
@@ -113,7 +113,7 @@ export class Cuts extends Figure {
     const values = ticks(0, most, mirrored ? 2 : 4).filter(Number.isInteger);
     const below = mirrored ? valueAxis(values.slice(1), (value) => 2 * zero - y(value)) : [];
     const line = svg("line", { class: "axis", x1: PLOT.left, x2: PLOT.right, y1: zero, y2: zero });
-    const rows = counts[0].map((_, i) => [`${i * size}–${Math.min(longest, (i + 1) * size) - 1}`, ...counts.map((found) => found[i])]);
+    const rows = () => counts[0].map((_, i) => [`${i * size}–${Math.min(longest, (i + 1) * size) - 1}`, ...counts.map((found) => found[i])]);
     const said = lanes.map(({ name }, lane) => `${name}: ${counts[lane].reduce((a, b) => a + b, 0)} cuts, most at position ${counts[lane].indexOf(Math.max(...counts[lane])) * size}`);
     const signs = mirrored ? lanes.map(({ name }, i) => keyEntry(box(`bar cuts s${i}`, 4, 1, 14, 10), `${name}, ${i ? "below" : "above"}`)) : [];
     this.draw([valueAxis(values, y), below, bottomAxis(labels, "position of the cut"), bars, line], `${said.join("; ")}.`, signs);

@@ -10,13 +10,20 @@ const MARGIN = 8;
 export class Inspector {
   constructor() {
     this.element = el("div", { class: "inspector", role: "status", hidden: true });
+    this.beside = this.element;
   }
 
   /** Show token i of a trace beside an element. */
   show(tokens, i, request, beside) {
     fill(this.element, this.#facts(tokens, i, request));
     this.element.hidden = false;
+    this.beside = beside;
     this.#place(beside);
+  }
+
+  /** Stay beside the token, which has moved with the page. */
+  move() {
+    if (!this.element.hidden) this.#place(this.beside);
   }
 
   hide() {

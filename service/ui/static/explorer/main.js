@@ -49,6 +49,7 @@ class Explorer {
     this.form.busy(true);
     this.#tell("Running. Each step appears as it is decided.");
     await run.finish();
+    if (this.#run !== run) return; // the reader has opened a file meanwhile
     this.#run = null;
     this.form.busy(false);
     this.viewer.render();
@@ -61,13 +62,19 @@ class Explorer {
     this.form.clear();
     try {
       const recording = await read(file);
-      this.#run?.stop();
+      this.#leave();
       this.viewer.open(recording, { atStart: true });
       this.#tell(`${file.name}: a recording of ${recording.model}, ${this.#steps(recording)}.`, recording);
     } catch (error) {
       if (!(error instanceof BadRecording)) throw error;
       this.form.say(error.message);
     }
+  }
+
+  #leave() {
+    this.#run?.stop();
+    this.#run = null;
+    this.form.busy(false);
   }
 
   say(text) {

@@ -26,7 +26,7 @@ export class Run {
     try {
       for await (const chunk of stream("v1/completions", streamed(lane.request), { signal: this.#abort.signal })) {
         const event = take(lane, chunk);
-        if (event !== null) this.viewer.push(i, event);
+        if (event !== null && this.#isShown) this.viewer.push(i, event);
       }
       lane.status = "done";
     } catch (error) {
@@ -34,7 +34,12 @@ export class Run {
       lane.error = lane.status === "stopped" ? null : error.message;
       if (lane.status === "failed") this.#refused(error);
     }
-    this.viewer.close(i);
+    if (this.#isShown) this.viewer.close(i);
+  }
+
+  /** Whether the viewer still shows this run: the reader may have opened a file meanwhile. */
+  get #isShown() {
+    return this.viewer.recording === this.recording;
   }
 
   #statusOf(error) {

@@ -47,7 +47,7 @@ export class Viewer {
       this.inspector.element,
     );
     document.addEventListener("keydown", (event) => this.recording && this.timeline.key(event));
-    document.addEventListener("scroll", () => this.inspector.hide(), { passive: true });
+    document.addEventListener("scroll", () => this.inspector.move(), { passive: true, capture: true });
     this.#colour("entropy");
   }
 
