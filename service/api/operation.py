@@ -10,6 +10,8 @@ from service.house import House
 from service.settings import Settings
 
 SCHEMA = "/openapi.json"
+BESIDE = SCHEMA.lstrip("/")
+"""Its address from the pages of it, whatever path a proxy has put the service at."""
 
 
 def routers(settings: Settings) -> list[APIRouter]:
@@ -35,9 +37,9 @@ async def schema(request: Request) -> JSONResponse:
 
 async def docs(request: Request) -> HTMLResponse:
     """Swagger's page of the schema."""
-    return get_swagger_ui_html(openapi_url=SCHEMA, title=request.app.title)
+    return get_swagger_ui_html(openapi_url=BESIDE, title=request.app.title)
 
 
 async def redoc(request: Request) -> HTMLResponse:
     """Redoc's page of the schema."""
-    return get_redoc_html(openapi_url=SCHEMA, title=request.app.title)
+    return get_redoc_html(openapi_url=BESIDE, title=request.app.title)

@@ -59,9 +59,15 @@ async def without_slash() -> Response:
 
 
 @router.api_route("/analysis/", methods=["GET", "HEAD"])
-async def with_slash() -> Response:
+async def analysis_with_slash() -> Response:
     """To the page without the slash, from which relative addresses resolve."""
     return see("../analysis")
+
+
+@router.api_route("/api/", methods=["GET", "HEAD"])
+async def api_with_slash() -> Response:
+    """To the page without the slash, from which relative addresses resolve."""
+    return see("../api")
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -80,6 +86,12 @@ async def analysis(request: Request) -> Response:
 async def saved() -> Response:
     """The page that a run is saved in, still without one. Inert here: the policy forbids what stands in the page."""
     return Response(empty_page(), media_type="text/html", headers=dict(HEADERS))
+
+
+@router.api_route("/api", methods=["GET", "HEAD"])
+async def api(request: Request) -> Response:
+    """The page of the routes and their fields; unlike `/docs` it works behind a key and fetches nothing elsewhere."""
+    return await sent(PAGES, "api.html", request)
 
 
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 """Far longer than anything takes; only a failing test waits so long."""
 SERIOUS = {"serious", "critical"}
 Visit = Callable[..., Page]

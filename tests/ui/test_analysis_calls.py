@@ -26,6 +26,8 @@ from tests.ui.proxying import at_a_path
 KEY, KEY_LINE = new_key("reader")
 HOSTILE = 'it\'s "$HOME" `id` $(id) \\ \\n !! </script> é🙂\u2028 %s {0}'
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
+PATIENCE_S = 240
+"""Far longer than anything takes."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
@@ -44,11 +46,13 @@ def opened(visit: Visit, url: str, name: str) -> Page:
     return page
 
 
-def output(command: list[str], folder: Path, key: str = KEY) -> str:
-    """What a command prints that has the key in its environment, and this environment's programs."""
+def output(command: list[str], folder: Path, typed: str = "") -> str:
+    """What a command prints that has the key in its environment, this environment's programs, and `typed` to read."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    variables = os.environ | {"POWERCUT_API_KEY": key, "PATH": path, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120)
+    variables = os.environ | {"POWERCUT_API_KEY": KEY, "PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=variables, input=typed, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -68,7 +72,7 @@ def test_the_copied_calls_give_the_reply_and_the_picture(
     visit: Visit, keyed_url: str, name: str, tmp_path: Path
 ) -> None:
     page = opened(visit, keyed_url, name)
-    request = ANALYSES[name].example | {"seed": 4}
+    request: dict[str, Any] = {**ANALYSES[name].example, "seed": 4}
     if name == "panel-treatment-effects":
         request["unit_ids"] = [f"{HOSTILE} {at}" for at in range(len(request["outcomes"]))]
     write(page, json.dumps(request, ensure_ascii=False))
@@ -95,7 +99,8 @@ def test_an_interactive_bash_expands_nothing_either(visit: Visit, keyed_url: str
     write(page, json.dumps(request, ensure_ascii=False))
     curl = copied(page, "curl")
     assert "!" not in curl, "which a bash with history expands"
-    assert json.loads(output(["bash", "--norc", "-c", curl], tmp_path))["num_problems"] == len(request["results"])
+    told = output(["bash", "--norc", "-i"], tmp_path, curl)
+    assert json.loads(told)["num_problems"] == len(request["results"])
 
 
 def test_without_a_seed_the_copied_python_draws_the_same_run(visit: Visit, keyed_url: str, tmp_path: Path) -> None:
@@ -130,6 +135,8 @@ def test_a_job_is_submitted_as_the_page_says(visit: Visit, keyed_url: str, form:
     page = opened(visit, keyed_url, "constrained-sparsity")
     expect(page.get_by_text("runs as a row of a batch")).to_be_visible()
     expect(page.get_by_role("button", name="Run")).to_have_count(0)
+    small = {**ANALYSES["constrained-sparsity"].example, "optimizer": {"num_steps": 20, "batch_size": 16}}
+    write(page, json.dumps(small))
     text = copied(page, form)
     assert KEY not in text
     told = output(["bash", "-c", text] if form == "Shell" else [sys.executable, "-c", text], tmp_path)

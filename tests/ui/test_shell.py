@@ -17,7 +17,7 @@ from tests.ui.browsing import Visit, assert_accessible, assert_no_sideways_scrol
 from tests.ui.proxying import at_a_path
 
 KEY, KEY_LINE = new_key("reader")
-PAGES = ["/ui/", "/ui/analysis"]
+PAGES = ["/ui/", "/ui/analysis", "/ui/api"]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,7 +51,9 @@ def give_key(page: Page, key: str) -> None:
 # What is sent.
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/ui/static/base.css", "/ui/static/session.js", "/ui", "/ui/analysis/"])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/ui/static/base.css", "/ui/static/session.js", "/ui", "/ui/analysis/", "/ui/api/"]
+)
 def test_the_headers_forbid_all_but_what_the_pages_need(keyed_url: str, path: str) -> None:
     reply = httpx.get(keyed_url + path)
     assert reply.status_code in {200, 308}
@@ -79,13 +81,14 @@ def test_only_the_parts_of_pages_are_sent(url: str, path: str) -> None:
 # Pages.
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_is_accessible_and_fits_a_phone(visit: Visit, url: str, path: str, dark: bool) -> None:
-    page = visit(url + path, dark=dark, width=375, height=700)
+def test_a_page_is_accessible_and_fits_a_phone(visit: Visit, url: str, path: str) -> None:
+    page = visit(url + path, width=375, height=700)
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    assert_accessible(page)
     assert_no_sideways_scrolling(page)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert_accessible(page)
 
 
 def test_behind_a_proxy_at_a_path_every_address_is_relative(visit: Visit, url: str) -> None:
@@ -94,6 +97,8 @@ def test_behind_a_proxy_at_a_path_every_address_is_relative(visit: Visit, url: s
         assert page.url == f"{proxied}/ui/"
         page.get_by_role("link", name="Analysis").click()
         expect(page).to_have_url(f"{proxied}/ui/analysis")
+        page.get_by_role("link", name="API").click()
+        expect(page).to_have_url(f"{proxied}/ui/api")
         page.goto(f"{proxied}/ui/analysis/")
         assert page.url == f"{proxied}/ui/analysis"
         assert run(page, "return session.urlOf('/v1/models')") == f"{proxied}/v1/models"
@@ -117,6 +122,20 @@ def test_the_theme_is_the_system_s_until_the_reader_chooses_and_then_stays(visit
     switch.click()
     expect(switch).to_have_text("Theme: dark")
     assert page.evaluate(background) == dark
+
+
+def test_every_route_is_told_behind_a_key(visit: Visit, keyed_url: str) -> None:
+    page = visit(f"{keyed_url}/ui/api", refused=(401,))
+    give_key(page, KEY)
+    page.get_by_text("/v1/completions").click()
+    told = page.get_by_role("group").filter(has_text="/v1/completions")
+    expect(told).to_contain_text("max_tokens")
+    expect(told).to_contain_text("whole number from ")
+    paths = httpx.get(f"{keyed_url}/openapi.json", headers={"Authorization": f"Bearer {KEY}"}).json()["paths"]
+    assert page.locator("#routes details").count() == sum(map(len, paths.values()))
+    assert_accessible(page)
+    page.set_viewport_size({"width": 375, "height": 700})
+    assert_no_sideways_scrolling(page)
 
 
 # Keys.

@@ -103,7 +103,10 @@ function quoted(text) {
   return /^[\w@%+=:,./~-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** JSON between quoted heredoc marks; an interactive bash would still expand "!", which stands in strings only. */
+/**
+ * JSON between quoted heredoc marks, where a shell changes nothing; but for "!", which some expand when typed to. It
+ * stands in strings only, where its escape says the same.
+ */
 function hereText(json) {
   return json.replaceAll("!", "\\u0021");
 }
