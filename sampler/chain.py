@@ -7,21 +7,23 @@ it would change the limit law. A proposal runs to its end or to h_k, whatever th
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from sampler.answer import EndedBy, PowerUsage
 from sampler.cuts import draw_cut
 from sampler.drawing import BudgetSpent, Drawer, Drawn, Preempted, splice
 from sampler.engine import Engine, Priority
 from sampler.errors import NumericalError
-from sampler.events import Event, Extended, Kept, Stepped
+from sampler.events import Event, Extended, Kept, Statistics, Stepped
 from sampler.power import accepts, is_lost, log_uniform, start_bound
 from sampler.prefetch import Prefetch
 from sampler.rng import EXTEND, DrawKey, Kind
 from sampler.state import ChainResult, ChainState, ChainTask, restore, save
-from sampler.trace import Trace
+from sampler.trace import Token, Trace
 
 PREFETCH_DEPTH = 4
 """Steps drawn ahead at most: beyond that an acceptance nearly always comes first."""
@@ -83,7 +85,8 @@ class Chain(Drawer):
     async def extend(self, stage: int, horizon: int) -> None:
         """Draw an unfinished trace on to the horizon by q. A budget spent on the way keeps what is there."""
         before = len(self.trace)
-        if spent := await self.draw_on(horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND)):
+        spent = await self.draw_on(horizon, self.task.draws.key(Kind.TOKEN, stage, EXTEND))
+        if spent and len(self.trace) == before:
             raise BudgetSpent(spent)
         if len(self.trace) > before:
             self._still = 0
@@ -95,8 +98,11 @@ class Chain(Drawer):
                 self.trace.ids,
                 self.trace.finished,
                 self.usage.generated_tokens,
+                self._statistics(before),
             )
         )
+        if spent:
+            raise BudgetSpent(spent)
 
     async def draw_on(self, horizon: int, key: DrawKey) -> EndedBy | None:
         """Draw an unfinished trace on to the horizon by q; which budget was spent on the way, if one was."""
@@ -217,10 +223,23 @@ class Chain(Drawer):
                 len(self.trace),
                 self.usage.generated_tokens,
                 *(terms or (None, None)),
+                statistics_of(watcher.tokens) if self.task.tell_statistics else None,
             )
         )
+
+    def _statistics(self, start: int) -> Statistics | None:
+        """Of the trace's tokens from `start` on, if anybody asks for them."""
+        if not self.task.tell_statistics:
+            return None
+        return Statistics(self.trace.log_p[start:], self.trace.log_z[start:], self.trace.entropy[start:])
 
     def _move(self, trace: Trace) -> None:
         self.trace = trace
         if self.task.tree is not None:
             self.task.tree.pin(self.task.draws.chain, trace.ids)
+
+
+def statistics_of(tokens: Sequence[Token]) -> Statistics:
+    """The statistics of a proposal's tokens."""
+    columns = np.array([(token.log_p, token.log_z, token.entropy) for token in tokens], dtype=np.float64)
+    return Statistics(*columns.reshape(-1, 3).T)

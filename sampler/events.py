@@ -1,11 +1,25 @@
 """What a chain tells whoever watches it: plain data, one event at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sampler.row import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistics:
+    """The rows that an event's tokens were drawn from: arrays of shape [tokens], in nats over the support.
+
+    Row t is the law that token t was drawn from, so `entropy` is what was unknown before the token was there.
+    """
+
+    log_p: Floats
+    log_z: Floats
+    entropy: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """An unfinished trace was extended to its stage's horizon, or to its end."""
+    """An unfinished trace was extended to its stage's horizon, or to its end, or as far as a budget let it."""
 
     chain: int
     stage: int
@@ -13,6 +27,8 @@ class Extended:
     ids: tuple[int, ...]
     finished: bool
     generated_tokens: int
+    statistics: Statistics | None = field(default=None, compare=False, repr=False)
+    """Of the tokens that were drawn now, the last of `ids`, if the job asks for it (`Job.tell_statistics`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,8 @@ class Stepped:
     power term and the proposal term of that mode's ratio together."""
     cut_term: float | None = None
     """log Z(x) − log Z(x'), nats: the part of log r that the cut law makes; an upper bound in the same way."""
+    statistics: Statistics | None = field(default=None, compare=False, repr=False)
+    """Of the proposal's tokens, if the job asks for it (`Job.tell_statistics`)."""
 
 
 @dataclass(frozen=True, slots=True)

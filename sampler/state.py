@@ -60,6 +60,8 @@ class ChainTask:
     tree holds; so a chain that must replay, or resume from a stage, may hold only its own rows of this stage. Nor may
     others where a token budget ends the chain: how soon it does depends on what the tree saved."""
     checkpoint: Checkpoint | None = None
+    tell_statistics: bool = False
+    """Whether events carry the statistics of the tokens that were drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

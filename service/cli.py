@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -44,6 +45,7 @@ from service.options import (
     engine_options,
     one_clear_line,
 )
+from service.recording import check_place, write_page
 from service.render import answer_text
 from service.replicas.command import serve_on_ray
 from service.replicas.options import (
@@ -177,6 +179,7 @@ def sample(
     tokenizer: TokenizerName = None,
     eos_ids: EosIds = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    html: Annotated[Path | None, typer.Option(help="write the chain explorer's page of this run to a file")] = None,
 ) -> None:
     """Sample an answer, watch its chain, and see what it cost. Any other --option goes to the vllm engine."""
     stops = tuple(stop or ())
@@ -184,6 +187,8 @@ def sample(
         check_call(method, seed, prompt, *stops)
         given = given_options(context)
         refuse_unused(method, given)
+        if html is not None:
+            check_place(html)
         if mode == "paper":
             switches = {"early_rejection": early_rejection, "memo_tree": memo_tree}
             refuse_savings({name: given[name] for name, on in switches.items() if on and name in given})
@@ -221,7 +226,9 @@ def sample(
         options = engine_options(context, model, dtype, device, url, api_key, tokenizer, eos_ids)
         loaded = load_engine(engine, options)
         seed = secrets.randbits(63) if seed is None else seed
-        found = asyncio.run(run_all(loaded, prompt, method, params, seed, chains, quiet=as_json))
+        found = asyncio.run(run_all(loaded, prompt, method, params, seed, chains, quiet=as_json, tell=html is not None))
+        if html is not None and isinstance(params, PowerParams):
+            write_page(html, found, prompt, params, loaded)
     texts = [answer_text(answer, loaded.tokenizer, stops) for answer, _ in found]
     if chains == 1:
         show(found[0][0], texts[0], params, as_json)
@@ -243,9 +250,17 @@ def check_call(method: str, seed: int | None, *texts: str) -> None:
 
 
 async def run_all(
-    engine: Engine, prompt: str, method: str, params: PowerParams | PlainParams, seed: int, chains: int, *, quiet: bool
+    engine: Engine,
+    prompt: str,
+    method: str,
+    params: PowerParams | PlainParams,
+    seed: int,
+    chains: int,
+    *,
+    quiet: bool,
+    tell: bool = False,
 ) -> list[tuple[Answer, list[Event]]]:
-    """The chains' answers and events, with a progress line on standard error."""
+    """The chains' answers and events, with a progress line on standard error; `tell` keeps tokens' statistics too."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console, transient=True) as progress:
@@ -267,7 +282,16 @@ async def run_all(
 
         async def run(chain: int) -> tuple[Answer, list[Event]]:
             events: list[Event] = []
-            job = Job(engine, ids, params, seed, chain, emit=lambda event: follow(event, events), tree=tree)
+            job = Job(
+                engine,
+                ids,
+                params,
+                seed,
+                chain,
+                emit=lambda event: follow(event, events),
+                tree=tree,
+                tell_statistics=tell,
+            )
             return await METHODS[method](job), events
 
         try:

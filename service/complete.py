@@ -10,16 +10,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from sampler.events import Stepped
-from sampler.stops import trim_at_stop
-from sampler.tokenizer import bytes_to_text
 from service.api.requests import ChatRequest, CompletionRequest
 from service.finished import Finished, total_usage
 from service.plan import Plan
 from service.progress import Piece, Told
-from service.render import chains_report, decoded, plain, usage_report
+from service.render import chains_report, decoded, usage_report
 from service.runner import Runner
 from service.shapes import ChatShape, CompletionShape, Shape
+from service.telling import event_report
 
 
 def shape_of(asked: CompletionRequest | ChatRequest) -> Shape:
@@ -64,21 +62,16 @@ async def reply_chunks(
             elif isinstance(update, Piece):
                 yield head | {"choices": [shape.piece(update.index, update.text)]}
             else:
-                yield head | {"choices": [], "power_event": await decoded(plan.tokenizer, event_report, update, plan)}
+                yield head | {"choices": [], "power_event": await _told(update, plan)}
     if plan.wants_diagnostics:
         yield head | {"choices": [], **await asyncio.to_thread(_diagnostics, plan, finished)}
     if asked.wants_usage:
         yield head | {"choices": [], "usage": _usage(plan, finished)}
 
 
-def event_report(told: Told, plan: Plan) -> dict[str, Any]:
-    """An event of a chain, with the text of its trace after it and, for a step, of the suffix it proposed."""
-    event, stop = told.event, plan.params.stop
-    text = bytes_to_text(trim_at_stop(plan.tokenizer.response_bytes(told.ids), stop))
-    report = {"type": type(event).__name__.lower(), "choice": told.index, **plain(event), "text": text}
-    if isinstance(event, Stepped):
-        report["proposal_text"] = bytes_to_text(plan.tokenizer.response_bytes(event.proposal))
-    return report | ({"dropped": told.dropped} if told.dropped else {})
+async def _told(told: Told, plan: Plan) -> dict[str, Any]:
+    each = told.event, told.ids, plan.tokenizer, plan.params.stop, told.index, told.dropped
+    return await decoded(plan.tokenizer, event_report, *each)
 
 
 def _head(shape: Shape, kind: str, model: str) -> dict[str, Any]:

@@ -25,8 +25,8 @@ def engine_args(words: Sequence[str]) -> dict[str, Any] | None:
     return found or None
 
 
-RENAMED = {"steps": "steps_per_block"}
-"""Options of `powercut sample` that are shorter than the parameter they set."""
+RENAMED = {"steps": "steps_per_block", "html": "include"}
+"""Options of `powercut sample` named otherwise than the parameter they set, or need: a page shows what chains tell."""
 
 
 def given_options(context: typer.Context) -> dict[str, str]:

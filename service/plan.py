@@ -94,6 +94,11 @@ class Plan:
         return "diagnostics" in self.include
 
     @property
+    def keeps_events(self) -> bool:
+        """Whether the reply says what its chains did."""
+        return bool(self.include & {"chain", "diagnostics"})
+
+    @property
     def scores_prompts(self) -> bool:
         """Whether the prompts' own log-probabilities are wanted."""
         return self.echo is not None and self.logprobs is not None
@@ -117,6 +122,8 @@ async def make_plan(asked: Asked, engine: Engine, settings: Settings, admission:
     check_sizes(asked.asks, asked.n, settings)
     if not asked.stream and asked.power is not None and asked.power.stream_events:
         raise ApiError(422, "power.stream_events: only with stream: true", param="power.stream_events")
+    if asked.power is not None and "tokens" in asked.power.include and not asked.power.stream_events:
+        raise ApiError(422, "power.include: tokens only with power.stream_events", param="power.include")
     call.facts |= {"model": engine.info.model, "method": method} | ({"user": asked.user} if asked.user else {})
     ticket = admission.enter(call.key, worst_case_tokens(method, params, asked), call.priority)
     call.at_end(ticket.release)

@@ -9,9 +9,13 @@ from sampler.events import Event, Extended, Stepped
 from service.live_text import LiveText
 from service.patience import Patience, timed_out
 from service.plan import Plan
+from service.telling import trace_after
 
 EVENTS_WAITING = 4096
 """Events that wait for a slow reader. Beyond them they are dropped, and the next one says how many."""
+
+TOKENS_WAITING = 1 << 18
+"""Tokens whose statistics wait for a slow reader, about 10 MiB; beyond them events are dropped too."""
 
 Result = TypeVar("Result")
 
@@ -47,7 +51,7 @@ class Progress:
         self._text = [LiveText(plan.tokenizer, plan.params.stop) for _ in range(answers if plan.is_live else 0)]
         self._fresh: list[list[int]] = [[] for _ in self._text]
         self._traces: list[tuple[int, ...]] = [()] * answers
-        self._dropped = 0
+        self._dropped = self._waiting = 0
         self._patience = patience
 
     def listener(self, index: int) -> Callable[[Sequence[int]], None]:
@@ -67,13 +71,11 @@ class Progress:
         """Take an event of an answer's chain."""
         if not self._plan.stream_events:
             return
-        if isinstance(event, Extended):
-            self._traces[index] = event.ids
-        elif isinstance(event, Stepped) and event.moved:
-            self._traces[index] = self._traces[index][: event.cut] + event.proposal
-        if self._queue.qsize() >= EVENTS_WAITING:
+        self._traces[index] = trace_after(self._traces[index], event)
+        if self._queue.qsize() >= EVENTS_WAITING or self._waiting >= TOKENS_WAITING:
             self._dropped += 1
             return
+        self._waiting += tokens_of(event)
         self._queue.put_nowait(Told(index, event, self._traces[index], self._dropped))
         self._dropped = 0
 
@@ -93,6 +95,7 @@ class Progress:
                     raise timed_out(self._patience.call, self._patience.limit_s or 0.0)
                 yield item.result()
             elif isinstance(item, Told):
+                self._waiting -= tokens_of(item.event)
                 yield item
             elif text := await self._feed(item):
                 yield Piece(item, text)
@@ -106,3 +109,9 @@ class Progress:
     def rest(self, index: int, text: str) -> str:
         """What is left to send of a finished answer's text."""
         return self._text[index].rest(text) if self._text else text
+
+
+def tokens_of(event: Event) -> int:
+    """How many tokens' statistics an event carries."""
+    statistics = event.statistics if isinstance(event, Extended | Stepped) else None
+    return 0 if statistics is None else len(statistics.log_p)

@@ -96,6 +96,7 @@ def power_report(answer: Answer, mode: str, steps: Sequence[Event] | None = None
 def step_report(event: Stepped) -> dict[str, Any]:
     """One step as JSON."""
     report: dict[str, Any] = plain(event)
+    del report["statistics"]  # told in a stream only
     return report
 
 

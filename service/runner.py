@@ -23,6 +23,7 @@ from service.patience import GRACE_S, Patience, timed_out
 from service.plan import Asked, Plan, make_plan
 from service.progress import Piece, Progress, Told
 from service.settings import Settings
+from service.telling import without_statistics
 
 T = TypeVar("T")
 
@@ -154,8 +155,8 @@ class Runner:
             new = count(event)
             drawn += new
             plan.call.reached.see(event, new)
-            if plan.include:
-                events.append(event)
+            if plan.keeps_events:
+                events.append(without_statistics(event))
             told.tell(index, event)
 
         job = replace(job, emit=emit, on_tokens=told.listener(index) if plan.is_live else None)
@@ -182,6 +183,7 @@ class Runner:
             priority=plan.call.priority,
             tree=tree,
             seeded=plan.seeded,
+            tell_statistics="tokens" in plan.include,
         )
 
 

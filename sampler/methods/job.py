@@ -33,6 +33,8 @@ class Job:
     """Whether somebody chose the seed and expects a replay to give the same tokens."""
     checkpoint: Checkpoint | None = None
     """Told of each stage that a chain finishes; methods without chains have none to tell of."""
+    tell_statistics: bool = False
+    """Whether a chain's events carry the statistics of the tokens that were drawn."""
     resume: ChainState | None = None
     """The stage to go on from, of this same job; methods without chains begin again."""
 

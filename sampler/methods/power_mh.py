@@ -47,6 +47,7 @@ async def run_chain(job: Job, method: str, cut: str, kind: type[Chain]) -> Answe
         tree=tree if params.memo_tree else None,
         tree_per_stage=alone,
         checkpoint=job.checkpoint,
+        tell_statistics=job.tell_statistics,
     )
     result = await kind(job.engine, task, job.emit).run(job.resume)
     return Answer(

@@ -68,8 +68,8 @@ class PowerOptions(RequestModel):
     """stop after so many steps without a move; biases the answer"""
     effort: Effort | None = None
     """sets the fields that say how much is spent; a field given beside it wins"""
-    include: list[Literal["chain", "diagnostics"]] = Field(default=[], max_length=8, fail_fast=True)
-    """what the reply shall have more: every step (chain), whether the chain has mixed (diagnostics)"""
+    include: list[Literal["chain", "diagnostics", "tokens"]] = Field(default=[], max_length=8, fail_fast=True)
+    """what the reply shall have more: every step (chain), whether the chain has mixed (diagnostics), and with stream_events every token drawn (tokens)"""
     stream_events: bool = False
     """with stream: tell every step while the chain runs"""
 

@@ -10,6 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
+from service.ui.saved import empty_page
+
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -78,6 +80,12 @@ async def explorer(request: Request) -> Response:
 async def analysis(request: Request) -> Response:
     """The page of the analyses."""
     return await sent(PAGES, "analysis.html", request)
+
+
+@router.get("/saved.html")
+async def saved() -> Response:
+    """The page that a run is saved in, still without one. Inert here: the policy forbids what stands in the page."""
+    return Response(empty_page(), media_type="text/html", headers=dict(HEADERS))
 
 
 @router.api_route("/api", methods=["GET", "HEAD"])

@@ -1,0 +1,141 @@
+/** A recording on the page: timeline, chains side by side, pictures. The same for a live run, a file, and a saved page. */
+
+import { el, fill } from "../dom.js";
+import { Acceptance, Cuts, LogPi } from "./figures.js";
+import { Inspector } from "./inspector.js";
+import { MEASURES } from "./measures.js";
+import { Panel } from "./panel.js";
+import { Replay } from "./replay.js";
+import { Strip } from "./strip.js";
+import { Timeline } from "./timeline.js";
+import { legend } from "./tokens.js";
+import { verdict } from "./verdict.js";
+import { chainName, sentence } from "./words.js";
+
+export class Viewer {
+  #scheduled = false;
+  #dirty = false;
+
+  /** @param {function(string)} announce Says something to screen readers. */
+  constructor(announce) {
+    this.announce = announce;
+    this.recording = null;
+    this.chains = [];
+    this.measure = "entropy";
+    this.inspector = new Inspector();
+    this.timeline = new Timeline((_, chosen) => this.#moved(chosen));
+    this.strip = new Strip((moment) => this.timeline.go(moment));
+    this.figures = { logPi: new LogPi(), acceptance: new Acceptance(), cuts: new Cuts() };
+    this.prompt = el("p", { class: "prompt", dir: "auto" });
+    this.panels = el("div", { class: "panels" });
+    this.verdicts = el("div", { class: "stack" });
+    this.legend = el("div", { class: "legend" });
+    this.select = el(
+      "select",
+      { id: "measure", on: { change: () => this.#colour(this.select.value) } },
+      Object.entries(MEASURES).map(([name, { label }]) => el("option", { value: name }, label)),
+    );
+    const colours = el("div", { class: "row colours" }, el("label", { for: "measure" }, "Colour tokens by"), this.select, this.legend);
+    this.element = el(
+      "div",
+      { class: "viewer stack", hidden: true },
+      el("div", { class: "card time" }, this.strip.element, this.timeline.element, colours),
+      this.prompt,
+      this.panels,
+      this.verdicts,
+      el("div", { class: "figures" }, Object.values(this.figures).map((figure) => figure.element)),
+      this.inspector.element,
+    );
+    document.addEventListener("keydown", (event) => this.recording && this.timeline.key(event));
+    document.addEventListener("scroll", () => this.inspector.move(), { passive: true, capture: true });
+    this.#colour("entropy");
+  }
+
+  /** Show a recording; `atStart` begins at its first moment instead of its last. */
+  open(recording, { atStart = false } = {}) {
+    this.recording = recording;
+    this.replays = recording.lanes.map((lane) => new Replay(lane));
+    this.timeline.pause();
+    recording.lanes.forEach((lane, i) => {
+      for (const event of lane.events) this.replays[i].push(event);
+      if (lane.status !== "running") this.replays[i].close();
+    });
+    this.chains = this.replays.flatMap(({ lane, chains }) =>
+      chains.map((frames, choice) => ({ lane, choice, frames, panel: new Panel(lane, choice, this.inspector) })),
+    );
+    fill(this.panels, this.chains.map(({ panel }) => panel.element));
+    this.panels.dataset.count = this.chains.length;
+    fill(this.prompt, el("b", {}, "Prompt "), el("span", {}, recording.lanes[0].request.prompt));
+    this.element.hidden = false;
+    Object.assign(this.timeline, { moment: 0, last: 0 });
+    this.timeline.follow.checked = !atStart;
+    this.render();
+  }
+
+  /** Whether events may still come. */
+  get isLive() {
+    return this.recording.lanes.some((lane) => lane.status === "running");
+  }
+
+  /** Take an event that has been added to a lane. The page follows with its next frame. */
+  push(lane, event) {
+    this.replays[lane].push(event);
+    this.#later();
+  }
+
+  /** A lane has ended, however it did. */
+  close(lane) {
+    this.replays[lane].close();
+    this.#later();
+  }
+
+  /** Bring the page up to date now. */
+  render() {
+    this.#dirty = false;
+    const moments = Math.max(0, ...this.replays.map((replay) => replay.moments));
+    this.strip.update(this.chains);
+    for (const figure of Object.values(this.figures)) figure.update(this.chains);
+    fill(this.verdicts, this.recording.lanes.map((lane) => verdict(lane)));
+    this.timeline.extend(moments - 1, this.isLive);
+    this.#show();
+  }
+
+  #later() {
+    this.#dirty = true;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    requestAnimationFrame(() => {
+      this.#scheduled = false;
+      if (this.#dirty) this.render();
+    });
+  }
+
+  #moved(chosen) {
+    if (!this.recording) return;
+    this.#show();
+    if (chosen) this.announce(this.#inWords());
+  }
+
+  #show() {
+    const { moment } = this.timeline;
+    this.inspector.hide();
+    for (const { panel, frames } of this.chains) panel.show(frames[Math.min(moment, frames.length - 1)], this.measure);
+    this.strip.mark(moment);
+    this.figures.logPi.mark(moment);
+  }
+
+  #inWords() {
+    const { moment, last } = this.timeline;
+    const said = this.chains.slice(0, 2).map(({ lane, choice, frames }) => {
+      const frame = frames[Math.min(moment, frames.length - 1)];
+      return frame ? `${this.chains.length > 1 ? `${chainName(lane, choice)}: ` : ""}${sentence(frame)}` : "";
+    });
+    return `Moment ${moment + 1} of ${last + 1}. ${said.join(" ")}`;
+  }
+
+  #colour(measure) {
+    this.measure = measure;
+    fill(this.legend, legend(MEASURES[measure]));
+    if (this.recording) this.#show();
+  }
+}
