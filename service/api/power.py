@@ -69,7 +69,8 @@ class PowerOptions(RequestModel):
     effort: Effort | None = None
     """sets the fields that say how much is spent; a field given beside it wins"""
     include: list[Literal["chain", "diagnostics", "tokens"]] = Field(default=[], max_length=8, fail_fast=True)
-    """what the reply shall have more: every step (chain), whether the chain has mixed (diagnostics), and with stream_events every token drawn (tokens)"""
+    """what the reply shall have more: every step (chain), whether the chain has mixed (diagnostics), and with
+    stream_events every token drawn (tokens)"""
     stream_events: bool = False
     """with stream: tell every step while the chain runs"""
 
