@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ STAY_HERE = {
     "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",  # the same: 0.1 s, after which another replica is asked
 }
 """Ray's environment where the cluster is this machine. An address given to `ray.init` alone leaves its ports open."""
+GREETING_S = 10.0
 STORE_BYTES = 100 << 20
 """Ray's object store. Requests and replies are too small to go through it."""
 MISSING = "ray: replicas need Ray Serve: pip install 'powercut[ray]'"
@@ -88,6 +90,16 @@ def check(settings: Settings, address: str | None) -> None:
         raise InvalidParams("port", "on Ray Serve the port must be named; 0 is not")
     if address is not None:
         shared_store(settings)
+        greet(address)
+
+
+def greet(address: str) -> None:
+    """Raise `InvalidParams` if nobody answers at an address; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), GREETING_S).close()
+    except (OSError, ValueError, OverflowError):
+        raise InvalidParams("ray_address", f"--ray-address: nobody answers at {address}; want HOST:PORT") from None
 
 
 def prepare(settings: Settings, *, is_ours: bool) -> None:
