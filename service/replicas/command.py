@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ STAY_HERE = {
     "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",  # the same: 0.1 s, after which another replica is asked
 }
 """Ray's environment where the cluster is this machine. An address given to `ray.init` alone leaves its ports open."""
+GREETING_S = 10.0
 STORE_BYTES = 100 << 20
 """Ray's object store. Requests and replies are too small to go through it."""
 MISSING = "ray: replicas need Ray Serve: pip install 'powercut[ray]'"
@@ -68,18 +70,17 @@ def serve_on_ray(engine: str, options: EngineOptions, settings: Settings, scale:
     load = loader(engine, options)
     check(settings, address)
     prepare(settings, is_ours=address is None)
-    with cluster(scale, address) as where:
-        target = application(load, settings, scale, spreads(options.engine_args))
-        try:
-            handle = start(target, settings, is_ours=address is None)
-            stop = Stop()
-            tell(handle, settings, scale, where)
-            stop.wait()
-            return end(handle, settings)
-        except Impatience:
-            return CUT_OFF
-        finally:
-            remove()
+    try:
+        with cluster(scale, address) as where:
+            target = application(load, settings, scale, spreads(options.engine_args))
+            with removed():
+                handle = start(target, settings, is_ours=address is None)
+                stop = Stop()
+                tell(handle, settings, scale, where)
+                stop.wait()
+                return end(handle, settings)
+    except Impatience:
+        return CUT_OFF
 
 
 def check(settings: Settings, address: str | None) -> None:
@@ -88,6 +89,16 @@ def check(settings: Settings, address: str | None) -> None:
         raise InvalidParams("port", "on Ray Serve the port must be named; 0 is not")
     if address is not None:
         shared_store(settings)
+        greet(address)
+
+
+def greet(address: str) -> None:
+    """Raise `InvalidParams` if nobody answers at an address; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), GREETING_S).close()
+    except (OSError, ValueError, OverflowError):
+        raise InvalidParams("ray_address", f"--ray-address: nobody answers at {address}; want HOST:PORT") from None
 
 
 def prepare(settings: Settings, *, is_ours: bool) -> None:
@@ -123,15 +134,20 @@ def cluster(scale: Scale, address: str | None) -> Iterator[str]:
     if address is None:
         cores = max(os.cpu_count() or 1, math.ceil(scale.most * scale.cpus_per_replica))
         given = {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        given["address"] = "local"  # not whatever RAY_ADDRESS or a file in /tmp names
     try:
         ray.init(**given, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         where = f"at {address}" if address is not None else "here"
         raise InvalidParams("ray_address", f"no Ray cluster can be used {where}: {first_line(error)}") from None
+    hurry = False
     try:
         yield ray.get_runtime_context().gcs_address
+    except Impatience:
+        hurry = True
+        raise
     finally:
-        if address is None:
+        if address is None and not hurry:
             with suppress(Exception):
                 serve.shutdown()
         ray.shutdown()
@@ -178,12 +194,23 @@ def end(handle: Any, settings: Settings) -> int:
     return 0 if all(number == 0 for number in cut) else CUT_OFF
 
 
-def remove() -> None:
-    """Take the application off the cluster. Replicas close what they hold, within the time that Serve gives them."""
+@contextmanager
+def removed() -> Iterator[None]:
+    """Take the application off the cluster at the end.
+
+    Replicas close what they hold, within the time that Serve gives them; who is impatient does not wait for it.
+    """
     from ray import serve
 
-    with suppress(Exception):  # a cluster that has gone, or has not got so far, has no application either
-        serve.delete(NAME)
+    patient = True
+    try:
+        yield
+    except Impatience:
+        patient = False
+        raise
+    finally:
+        with suppress(Exception):  # a cluster that has gone, or has not got so far, has no application either
+            serve.delete(NAME, _blocking=patient)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -103,6 +103,28 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> No
         assert server.process.wait(START_S) == 2
     (line,) = [line for line in server.log.read_text().splitlines() if line.startswith("powercut: ")]
     assert "no replica could be started: ModelNotFound: cannot read the table /nowhere/table.json" in line
+
+
+def test_a_second_signal_ends_what_runs(table_file: Path, tmp_path: Path) -> None:
+    require_ray()
+    server = RayServer(["--drain-s", "3600", "--engine", "tabular", "--model", str(table_file)], tmp_path)
+    endless = {"max_tokens": 4000, "power": {"blocks": 1, "steps_per_block": 1000, "memo_tree": False}, "n": 8}
+
+    def ask_in_vain() -> None:
+        with suppress(httpx.TransportError):  # the server ends
+            ask(server.url, 1, key(server), **endless)
+
+    with ending(server):
+        server.start()
+        asking = threading.Thread(target=ask_in_vain)
+        asking.start()
+        wait_until(lambda: sum(told(server, "vllm:num_requests_running").values()) == 1, "the request to run")
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{server.url}/readyz", timeout=60).status_code == 503, "the drain to begin")
+        assert server.process.poll() is None, "it waits for the request"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(120) == 1
+    asking.join(60)
 
 
 @contextmanager

@@ -81,6 +81,8 @@ def test_more_work_never_asks_for_fewer_replicas() -> None:
         (["--ray", "--gpus-per-replica", "1.5"], "whole number"),
         (["--ray", "--port", "0"], "the port must be named"),
         (["--ray", "--ray-address", "127.0.0.1:1"], "PostgreSQL"),
+        (["--ray", "--ray-address", "127.0.0.1:1", "--database-url", "postgresql://a@b/c"], "nobody answers at 127"),
+        (["--ray", "--ray-address", "auto", "--database-url", "postgresql://a@b/c"], "want HOST:PORT"),
         (["--ray", "--engine", "abacus"], "unknown engine 'abacus'"),
         (["--ray", "--host", "0.0.0.0"], "no key is set"),
     ],
