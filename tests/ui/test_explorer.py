@@ -173,30 +173,29 @@ def test_the_key_is_asked_for_once(visit: Visit) -> None:
         expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"power__alpha": "0.5"}, "power.alpha: Input should be greater than or equal to 1"),
-        ({"power__blocks": "2.5"}, "power.blocks: "),
-        ({"n": "1000"}, "n: Input should be less than or equal to 128"),
-        ({"max_tokens": "-1"}, "max_tokens: Input should be greater than or equal to 0"),
-        ({"seed": "9007199254740993"}, "seed: a whole number"),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_an_error_stands_at_the_field_that_it_names(
-    visit: Visit, url: str, fields: dict[str, str], message: str
-) -> None:
-    page = visit(f"{url}/ui/", refused=(422, 400))
-    start(page, **fields)
-    name = next(iter(fields)).replace("__", ".")
-    expect(page.locator(f"[id='{name}-error']")).to_contain_text(message)
-    expect(page.locator(f"[id='{name}']")).to_have_attribute("aria-invalid", "true")
-    expect(page.locator(f"[id='{name}']")).to_be_focused()
-    page.locator(f"[id='{name}']").fill("4")
-    page.get_by_role("button", name="Run", exact=True).click()
+WRONG = {
+    "power.alpha": ("0.5", "power.alpha: Input should be greater than or equal to 1"),
+    "power.blocks": ("2.5", "power.blocks: "),
+    "n": ("1000", "n: Input should be less than or equal to 128"),
+    "max_tokens": ("-1", "max_tokens: Input should be greater than or equal to 0"),
+    "seed": ("9007199254740993", "seed: a whole number"),
+}
+
+
+def test_an_error_stands_at_the_field_that_it_names(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/ui/", refused=(422,))
+    for name, (value, message) in WRONG.items():
+        field, error = page.locator(f"[id='{name}']"), page.locator(f"[id='{name}-error']")
+        start(page, **{name: value})
+        expect(error).to_contain_text(message)
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_be_focused()
+        expect(page.locator(".viewer")).to_be_hidden()
+        field.fill("4")
+    start(page)
     finish(page)
-    expect(page.locator(f"[id='{name}-error']")).to_be_empty()
+    for name in WRONG:
+        expect(page.locator(f"[id='{name}-error']")).to_be_empty()
 
 
 def test_the_bounds_are_the_service_s(visit: Visit, url: str) -> None:
@@ -288,21 +287,20 @@ def test_a_hostile_recording_is_only_text_and_long_tokens_show_on_demand(visit: 
     assert_no_sideways_scrolling(page)
 
 
-BROKEN = {
-    "not JSON": ("{", "not JSON"),
-    "other JSON": ('{"a": 1}', "no powercut_recording"),
-    "later": ('{"powercut_recording": 2}', "version 2; this page reads version 1"),
-    "no lanes": ('{"powercut_recording": 1, "lanes": []}', "one to eight lanes"),
-}
+BROKEN = [
+    ("{", "not JSON"),
+    ('{"a": 1}', "no powercut_recording"),
+    ('{"powercut_recording": 2}', "version 2; this page reads version 1"),
+    ('{"powercut_recording": 1, "lanes": []}', "one to eight lanes"),
+]
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_no_recording_is_refused_in_words(visit: Visit, url: str, name: str) -> None:
+def test_a_file_that_is_no_recording_is_refused_in_words(visit: Visit, url: str) -> None:
     page = visit(f"{url}/ui/")
-    text, message = BROKEN[name]
-    open_recording(page, text)
-    expect(page.locator(".form > .error")).to_contain_text(message)
-    expect(page.locator(".viewer")).to_be_hidden()
+    for text, message in BROKEN:
+        open_recording(page, text)
+        expect(page.locator(".form > .error")).to_contain_text(message)
+        expect(page.locator(".viewer")).to_be_hidden()
 
 
 CHANGES = {

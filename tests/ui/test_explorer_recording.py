@@ -1,5 +1,6 @@
 """The explorer's replay, without its page: what it makes of a service's events is what the service answers."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -74,7 +75,7 @@ def answers(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted((choice for chunk in chunks for choice in chunk["choices"]), key=lambda choice: choice["index"])
 
 
-METHODS = [
+METHODS: list[dict[str, Any]] = [
     {},
     {"method": "uniform_cut"},
     {"method": "multiple_try", "tries": 2},
@@ -83,14 +84,12 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize("power", METHODS, ids=str)
-def test_the_last_frame_is_the_answer(visit: Visit, url: str, endless_url: str, power: dict[str, Any]) -> None:
+def test_the_last_frame_is_the_answer(visit: Visit, url: str, endless_url: str) -> None:
     page = visit(f"{url}/ui/")
-    for served in (url, endless_url):
+    for served, power in itertools.product((url, endless_url), METHODS):
         request, chunks = streamed(served, power=power)
-        for frame, answer in zip(
-            script(page, REPLAY, {"request": request, "chunks": chunks}), answers(chunks), strict=True
-        ):
+        frames = script(page, REPLAY, {"request": request, "chunks": chunks})
+        for frame, answer in zip(frames, answers(chunks), strict=True):
             assert frame["ids"] == answer["power"]["token_ids"]
             assert frame["text"] == answer["text"]
             assert frame["logP"] == pytest.approx(answer["power"]["log_p"], abs=1e-4)
