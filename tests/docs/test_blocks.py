@@ -32,7 +32,7 @@ def copy_of_the_code(folder: Path) -> None:
 def cases() -> list[Any]:
     """Every page, with the time that its commands take on a busy machine."""
     patient = pytest.mark.timeout(1200)
-    marks = {page: (patient, pytest.mark.model) for page in WITH_THE_MODEL}
+    marks = dict.fromkeys(WITH_THE_MODEL, (patient, pytest.mark.model))
     return [pytest.param(page, marks=marks.get(page, patient)) for page in pages()]
 
 
