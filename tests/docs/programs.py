@@ -101,7 +101,8 @@ def serve(words: list[str]) -> NoReturn:
     from tests.service.serving import serving_command
 
     taken = option(words, "--port")
-    options = [word for word in words[2:] if word not in {"--port", taken}]
+    kept = [word for word in words[2:] if word not in {"--port", taken}]
+    options = [str(Path(word).resolve()) if Path(word).is_file() else word for word in kept]  # it runs elsewhere
     with serving_command(options, Path("server.log"), patience_s=120):
         note("run", words, "until it was ready")
     sys.exit(0)

@@ -30,9 +30,10 @@ def copy_of_the_code(folder: Path) -> None:
 
 
 def cases() -> list[Any]:
-    """Every page. A page with the default model gets the time that it takes on a busy machine."""
-    with_the_model = (pytest.mark.model, pytest.mark.timeout(1200))
-    return [pytest.param(page, marks=with_the_model if page in WITH_THE_MODEL else ()) for page in pages()]
+    """Every page, with the time that its commands take on a busy machine."""
+    patient = pytest.mark.timeout(1200)
+    marks = dict.fromkeys(WITH_THE_MODEL, (patient, pytest.mark.model))
+    return [pytest.param(page, marks=marks.get(page, patient)) for page in pages()]
 
 
 @pytest.mark.parametrize("page", cases())
