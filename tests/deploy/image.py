@@ -133,8 +133,8 @@ def build(buildah: Buildah, folder: Path, target: str) -> None:
 
 
 def sizes(image: Image) -> dict[str, int]:
-    """Bytes of what each COPY of the Dockerfile's stage `runtime` brings, and of the base below."""
-    stage = re.split(r"\nFROM .* AS runtime\n", (ROOT / "Dockerfile").read_text())[1].split("\nFROM ")[0]
+    """Bytes of what each COPY of the Dockerfile's stage `cpu` brings, and of the base below."""
+    stage = re.split(r"\nFROM .* AS cpu\n", (ROOT / "Dockerfile").read_text())[1].split("\nFROM ")[0]
     brought = re.findall(r"^COPY --from=\S+ \S+ (\S+)$", stage, re.MULTILINE)
     found = {place: disk_bytes(image.files / place.lstrip("/")) for place in brought}
     return {"base": disk_bytes(image.files) - sum(found.values())} | found

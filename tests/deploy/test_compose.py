@@ -126,6 +126,11 @@ def test_the_image_s_version_is_powercut_s() -> None:
     assert set(re.findall(r"^ARG VERSION=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)) == {VERSION}
 
 
+def test_the_last_stage_is_the_one_for_processors_and_nothing_else() -> None:
+    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[-1] == "FROM cpu"
+
+
 def test_mounted_files_exist() -> None:
     volumes = [volume for service in services(FILES[0]).values() for volume in service.get("volumes", [])]
     mounted = [volume.split(":")[0] for volume in volumes if volume.startswith("./")]
