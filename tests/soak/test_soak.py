@@ -28,6 +28,9 @@ BATCH_EVERY_S = 6.0
 WARM_SHARE = 0.25
 """The part of the time after which nothing may grow: pools fill and allocators take what they will keep."""
 GROWTH_BYTES = 24 << 20
+POOLS = {"descriptors": 16, "threads": 8, "children": 1}
+"""What pools may still take after the warm part, at their next peak: connections to the database (two descriptors
+each), threads, the second analysis's process. A leak of one in a hundred requests would be more."""
 UNTOLD = {UNLABELLED[0]: 2, UNLABELLED[1]: LOST_TOKENS, "vllm:request_queue_time_seconds_count": 1}
 """Counters without a method's name that a row counts in before it ends, and by how much at most."""
 ANSWERED = ("powercut:answers_total", "vllm:request_success_total")
@@ -171,7 +174,7 @@ def test_mixed_traffic_leaves_nothing_behind(seconds: int, tmp_path: Path) -> No
         check_counts(soak, before, log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0, log.read_text()[-2000:]
-    assert cold.over(warm) == {}
+    assert {name: more for name, more in cold.over(warm).items() if more > POOLS.get(name, 0)} == {}
     assert growth_bytes(soak.seen) < GROWTH_BYTES
     assert cold.resident_bytes - warm.resident_bytes < 2 * GROWTH_BYTES
     assert "unexpected error" not in log.read_text()
