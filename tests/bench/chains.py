@@ -22,7 +22,12 @@ Prompt = tuple[int, ...]
 
 
 def run_chains(
-    engine: TransformersEngine, prompts: Sequence[Prompt], params: PowerParams, seed: int, n: int = 1
+    engine: TransformersEngine,
+    prompts: Sequence[Prompt],
+    params: PowerParams,
+    seed: int,
+    n: int = 1,
+    method: str = "entropy_cut",
 ) -> tuple[list[Answer], list[list[Event]]]:
     """`n` chains on each prompt, together; the chains of a prompt share its tree."""
     events: list[list[Event]] = []
@@ -34,7 +39,7 @@ def run_chains(
             for chain in range(n):
                 events.append([])
                 jobs.append(Job(engine, prompt, params, seed, chain, emit=events[-1].append, tree=tree))
-        return list(await asyncio.gather(*[METHODS["entropy_cut"](job) for job in jobs]))
+        return list(await asyncio.gather(*[METHODS[method](job) for job in jobs]))
 
     return asyncio.run(together()), events
 

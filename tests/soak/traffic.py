@@ -26,7 +26,7 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
     "entropy_cut": {"power": CHAIN},
     "entropy_cut, all reports": {"n": 2, "power": {**CHAIN, "include": ["diagnostics", "chain"]}},
     "entropy_cut, paper": {"power": {**CHAIN, "mode": "paper"}},
-    "entropy_cut, budget": {"power": {**CHAIN, "max_generated_tokens": 12}},
+    "entropy_cut, budget": {"power": {**CHAIN, "max_generated_tokens": 12, "memo_tree": False, "prefetch": False}},
     "multiple_try": {"power": {**CHAIN, "method": "multiple_try", "tries": 3}},
     "smc": {"power": {"method": "smc", "particles": 8, "blocks": 2}},
     "tmc": {"power": {"method": "tmc", "candidates": 3, "rollouts": 2, "blocks": 2}},
@@ -35,7 +35,8 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
     "alias": {"model": "letters:smc", "power": {"particles": 4}},
     "two prompts": {"prompt": ["a", "b"], "power": {**CHAIN, "alpha": 1.5}},
 }
-"""Bodies on top of `GOOD`; each is asked for whole and as a stream."""
+"""Bodies on top of `GOOD`; each is asked for whole, as a stream and in batches. How far a budget goes depends on what
+is known already, which a batch forgets at each stage: without a memo tree it is the same everywhere."""
 BAD: dict[str, tuple[str, str, Any, int]] = {
     "unknown field": ("POST", "/v1/completions", GOOD | {"nonsense": 1}, 422),
     "out of range": ("POST", "/v1/completions", GOOD | {"max_tokens": -1}, 422),

@@ -1,0 +1,25 @@
+"""How long work waits for a place: Little's law and Erlang's formula."""
+
+import math
+
+from scipy.stats import poisson
+
+
+def erlang_c(servers: int, offered: float) -> float:
+    """Probability of having to wait in M/M/c, with `offered` = arrivals · service time < servers; 1 from there on.
+
+    By Erlang's B formula, a Poisson probability over a Poisson sum, so that ten thousand servers overflow nothing.
+    """
+    if offered >= servers:
+        return 1.0
+    log_blocked = float(poisson.logpmf(servers, offered)) - float(poisson.logcdf(servers, offered))
+    blocked = math.exp(log_blocked)
+    return blocked / (1 - offered / servers * (1 - blocked))
+
+
+def mean_wait_s(servers: int, arrivals_per_s: float, service_s: float) -> float:
+    """Mean seconds in the queue; infinite where more arrives than is served."""
+    offered = arrivals_per_s * service_s
+    if offered >= servers:
+        return math.inf
+    return erlang_c(servers, offered) * service_s / (servers - offered)

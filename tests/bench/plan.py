@@ -1,0 +1,224 @@
+"""`python -m tests.bench.plan`: what `powercut plan` predicts ÷ what is counted and timed, on the transformers engine.
+
+Tokens: on half of the prompts each method's factors are fitted (how much of a rejected proposal is drawn, which share the
+memo tree knows); on the other half its tokens are predicted, blind (everything from the first half) and given acceptance,
+cuts and lengths as `/metrics` tells them. Time: the seconds of a decode step are measured with 1 row and with 8; rates at
+other numbers of rows and of whole methods are predicted from those two and from the tokens, and measured.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sampler.answer import Answer
+from sampler.engine import EngineOptions, load_engine
+from sampler.engines.transformers.engine import TransformersEngine
+from sampler.events import Event, Stepped
+from sampler.params import PowerParams
+from service.capacity.replica import Load, MeasuredStep
+from service.capacity.tokens import Behaviour, answer_cost
+from service.jobs.rows import pack
+from tests.bench.chains import decode_rate, run_chains
+from tests.bench.measure import machine
+from tests.engines.test_same_tokens import LONG_PROMPTS
+
+BASE = PowerParams(48, blocks=4, steps_per_block=5, prefetch=False, particles=8, candidates=3, rollouts=2, tries=3)
+OTHER = replace(BASE, max_tokens=64, blocks=2, steps_per_block=10)
+CHAINS = ("entropy_cut", "uniform_cut", "multiple_try")
+METHODS = (*CHAINS, "smc", "tmc", "best_of_n")
+KNOWN_ROWS, NEW_ROWS = (1, 8), (4, 16, 32)
+NO_LOAD = Load(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Runs of one method on some prompts: sums over answers, means where it says so."""
+
+    answers: int
+    drawn: int
+    free: int
+    length: float
+    acceptance: float
+    remaining: float
+    seconds: float
+
+    @property
+    def proposed(self) -> int:
+        """Tokens of extensions and proposals, known ones included: what is drawn without a memo tree."""
+        return self.drawn + self.free
+
+
+def counted(found: tuple[list[Answer], list[list[Event]]], seconds: float) -> Counted:
+    """What some runs counted."""
+    answers, events = found
+    steps = [event for each in events for event in each if isinstance(event, Stepped)]
+    total = sum(answer.usage.steps for answer in answers)
+    return Counted(
+        len(answers),
+        sum(answer.usage.generated_tokens for answer in answers),
+        sum(answer.usage.free_tokens for answer in answers),
+        statistics.mean(len(answer.trace) for answer in answers),
+        sum(answer.usage.accepted for answer in answers) / max(1, total),
+        statistics.mean([1 - step.cut / step.length for step in steps]) if steps else 1.0,
+        seconds,
+    )
+
+
+def run(engine: TransformersEngine, method: str, prompts: Sequence[tuple[int, ...]], params: PowerParams) -> Counted:
+    """All prompts together."""
+    start = time.perf_counter()
+    found = run_chains(engine, prompts, params, 11, method=method)
+    return counted(found, time.perf_counter() - start)
+
+
+def behaviour_of(seen: Counted) -> Behaviour:
+    """What the counters of a server tell; nothing is rejected early yet."""
+    return Behaviour(seen.length, seen.acceptance, seen.remaining, 1.0, seen.free / max(1, seen.proposed))
+
+
+def fitted(method: str, params: PowerParams, seen: Counted) -> Behaviour:
+    """The behaviour with which the model counts what was counted: `rejected_share` is the one that is solved for."""
+    behaviour = behaviour_of(seen)
+
+    def proposed(share: float) -> float:
+        cost = answer_cost(method, params, replace(behaviour, rejected_share=share))
+        return (cost.drawn + cost.free) * seen.answers
+
+    nothing, whole = proposed(0.0), proposed(1.0)
+    share = (seen.proposed - nothing) / (whole - nothing) if whole > nothing else 1.0
+    return replace(behaviour, rejected_share=min(1.0, max(0.0, share)))
+
+
+def token_rows(engine: TransformersEngine, prompts: Sequence[tuple[int, ...]], settings: str, params: PowerParams,
+               methods: Sequence[str], known: dict[str, Behaviour]) -> list[dict[str, Any]]:  # fmt: skip
+    """Predicted ÷ counted on the prompts of odd number; factors are fitted on the others unless they are known."""
+    rows: list[dict[str, Any]] = []
+    for method in methods:
+        for early in (True, False) if method in CHAINS else (True,):
+            name = f"{method}{'' if early else ', no early rejection'}"
+            chosen = replace(params, early_rejection=early)
+            if name not in known:
+                known[name] = fitted(method, chosen, run(engine, method, prompts[::2], chosen))
+            test = run(engine, method, prompts[1::2], chosen)
+            told = replace(known[name], answer_tokens=test.length, acceptance=test.acceptance, remaining=test.remaining)
+            for tree, count in ((True, test.drawn), (False, test.proposed)):
+                asked = replace(chosen, memo_tree=tree)
+                blind, given = (answer_cost(method, asked, each).drawn * test.answers for each in (known[name], told))
+                row = {
+                    "settings": settings,
+                    "method": name + ("" if tree else ", no memo tree"),
+                    "counted": count / test.answers,
+                    "worst": answer_cost(method, asked, told).worst,
+                    "blind": blind / count,
+                    "given": given / count,
+                    **{f"factor_{field}": value for field, value in asdict(known[name]).items()},
+                    **{f"test_{field}": value for field, value in asdict(test).items()},
+                }
+                rows.append(row)
+                print(
+                    f"| {settings} | {row['method']} | {row['counted']:.0f} | {row['worst']:.0f} | {row['blind']:.2f} | "
+                    f"{row['given']:.2f} |",
+                    flush=True,
+                )
+    return rows
+
+
+def step_of(engine: TransformersEngine, number: int, tokens: int) -> MeasuredStep:
+    """The seconds of a step from runs of 1 row and of 8."""
+    few, many = (rows / decode_rate(engine, rows, tokens, number) for rows in KNOWN_ROWS)
+    row_s = max(0.0, (many - few) / (KNOWN_ROWS[1] - KNOWN_ROWS[0]))
+    return MeasuredStep(few - row_s, row_s)
+
+
+def time_rows(engine: TransformersEngine, prompts: Sequence[tuple[int, ...]], known: dict[str, Behaviour],
+              rounds: int) -> list[dict[str, Any]]:  # fmt: skip
+    """Predicted ÷ measured: tokens per second at other numbers of rows, requests per second of methods."""
+    ratios: dict[str, list[float]] = {}
+    for rows in (*KNOWN_ROWS, *NEW_ROWS):
+        decode_rate(engine, rows, 8, 0)  # warm up
+    for number in range(rounds):
+        step = step_of(engine, number, 48)
+        for rows in NEW_ROWS:
+            predicted = rows / step.seconds(rows, NO_LOAD)
+            measured = decode_rate(engine, rows, 48, number)
+            ratios.setdefault(f"tokens/s, {rows} rows", []).append(predicted / measured)
+        for method, count in (
+            ("entropy_cut", 8),
+            ("uniform_cut", 8),
+            ("multiple_try", 4),
+            ("smc", 1),
+            ("best_of_n", 1),
+        ):
+            asked = [prompts[(2 * i + 1 + number) % len(prompts)] for i in range(count)]
+            cost = answer_cost(method, BASE, known[method])
+            width = count if method in CHAINS else cost.width
+            predicted = (
+                width / cost.drawn / step.seconds(width, NO_LOAD)
+                if method not in CHAINS
+                else (count / (cost.depth * step.seconds(count, NO_LOAD)))
+            )
+            seen = run(engine, method, asked, BASE)
+            ratios.setdefault(f"requests/s, {method}, {count} at once", []).append(predicted * seen.seconds / count)
+    found = [{"figure": name, "median": statistics.median(each), "ratios": each} for name, each in ratios.items()]
+    for row in found:
+        print(
+            f"| {row['figure']} | {row['median']:.2f} | {min(row['ratios']):.2f}–{max(row['ratios']):.2f} |", flush=True
+        )
+    return found
+
+
+def checkpoint_bytes(engine: TransformersEngine, prompt: tuple[int, ...]) -> float:
+    """Bytes of a packed checkpoint for each token of its trace."""
+    from sampler.methods import METHODS as ALL
+    from sampler.methods.job import Job
+    from service.jobs.saved import SavedAnswer, to_plain
+
+    sizes: list[float] = []
+
+    def keep(state: Any) -> None:
+        sizes.append(len(pack(to_plain({0: SavedAnswer(state, ())}))) / max(1, len(state.trace)))
+
+    job = Job(engine, prompt, replace(BASE, max_tokens=96), 3, checkpoint=keep)
+    asyncio.run(ALL["entropy_cut"](job))
+    return statistics.mean(sizes)
+
+
+def main() -> None:
+    """Both parts, to a table and a file."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.plan", description=__doc__)
+    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--output", type=Path, default=Path("plan.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    engine = load_engine("transformers", EngineOptions(dtype=options.dtype, kv_cache_bytes=1 << 30))
+    assert isinstance(engine, TransformersEngine)
+    prompts = [tuple(engine.tokenizer.encode(text)) for text in LONG_PROMPTS[: options.prompts]]
+    known: dict[str, Behaviour] = {}
+    print("| settings | method | tokens counted | at worst | predicted ÷ counted, blind | given what /metrics tells |")
+    print("|---|---|---|---|---|---|", flush=True)
+    tokens = token_rows(engine, prompts, "4 × 5 steps, 48 tokens", BASE, METHODS, known)
+    factors = {name: asdict(each) for name, each in known.items()}
+    tokens += token_rows(engine, prompts, "2 × 10 steps, 64 tokens", OTHER, ("entropy_cut", "uniform_cut"), known)
+    print("\n| figure | predicted ÷ measured, median | range |\n|---|---|---|", flush=True)
+    times = time_rows(engine, prompts, known, options.rounds)
+    size = checkpoint_bytes(engine, prompts[1])
+    print(f"\ncheckpoint: {size:.1f} bytes a token")
+    found = {"machine": machine(), "tokens": tokens, "times": times, "factors": factors, "checkpoint_bytes": size}
+    options.output.write_text(json.dumps(found, indent=1))
+    print(f"{machine()}\nwritten to {options.output}", file=sys.stderr)
+    asyncio.run(engine.aclose())
+
+
+if __name__ == "__main__":
+    main()
