@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from scipy.optimize import brentq
 
@@ -23,8 +23,10 @@ SERVICE_TOKEN_S = 8.5e-6
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is asked for. `prefix_hits` is the share of prefixes found in the engine's cache, `overlap` the positions
-    that each call computes again all the same: half a block of a cache that keeps whole blocks.
+    """What is asked for.
+
+    `prefix_hits` is the share of prefixes found in the engine's cache, `overlap` the positions that each call computes
+    again all the same: half a block of a cache that keeps whole blocks.
     """
 
     method: str
@@ -70,7 +72,7 @@ class Fleet:
     group: int | None = None
     max_rows: int = 1024
     utilisation: float = 0.7
-    efficiency: Efficiency = Efficiency()
+    efficiency: Efficiency = field(default_factory=Efficiency)
     step: MeasuredStep | None = None
     mtbf_hours: float = 50_000.0
     restart_s: float = 300.0
@@ -204,7 +206,7 @@ def rows_within(step: StepTime, load: Load, most_s: float, most: int) -> int:
 
 
 def rows_at(replica: Replica, load: Load, tokens_s: float) -> float:
-    """Rows that run at once where so many tokens a second are asked of a replica: Little's law at the step's own pace."""
+    """Rows at once where so many tokens a second are asked of a replica: Little's law at the step's own pace."""
     if tokens_s >= replica.tokens_s:
         return float(replica.rows)
 

@@ -8,7 +8,7 @@ from service.capacity.tokens import Params
 CHECKPOINTED = ("entropy_cut", "uniform_cut", "multiple_try")
 """Methods whose finished stages are saved (docs/batches.md)."""
 ROW_WRITES = 4
-"""Rows of tables written for one row of a batch that runs undisturbed: made from the file, claimed, deleted, its result."""
+"""Writes for one row of a batch that runs undisturbed: it is made from the file, claimed, deleted, its result kept."""
 POLLS = 3
 """Transactions at each poll of a server: looking for rows, tending batches, counting rows."""
 
@@ -37,7 +37,7 @@ class JobLoad:
 
 
 def job_load(method: str, params: Params, rows_s: float, service_s: float, servers: int, polling: Polling) -> JobLoad:
-    """Of so many rows a second on so many servers. A chain's stages are saved, but no more often than `checkpoint_s`."""
+    """Of so many rows a second. A chain's stages are saved, but no more often than every `checkpoint_s`."""
     stages = len(params.horizons) if isinstance(params, PowerParams) and method in CHECKPOINTED else 1
     saved = min(stages - 1, service_s / polling.checkpoint_s) if rows_s else 0.0
     size = params.max_tokens / 2 * polling.token_bytes

@@ -1,8 +1,8 @@
 """One replica, a group of GPUs with one copy of the model: how many rows fit, and how long a step takes.
 
-A decode step of b rows behind a context of c tokens reads the weights once and every row's keys and values, and computes
-b tokens: max(bytes ÷ bandwidth, operations ÷ rate), and beside it what the GPUs of the group tell each other and a fixed
-overhead. Positions that must be computed first (prompts, prefixes that the cache has lost) cost operations alone.
+A decode step of b rows behind a context of c tokens reads the weights once and every row's keys and values, and
+computes b tokens: max(bytes ÷ bandwidth, operations ÷ rate), and beside it what the GPUs of the group tell each other
+and a fixed overhead. Positions computed first (prompts, prefixes that the cache has lost) cost operations alone.
 """
 
 from dataclasses import dataclass

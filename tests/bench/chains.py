@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,8 +81,10 @@ class ReferenceWay:
         return len(schedules) / (time.perf_counter() - start)
 
 
-def decode_rate(engine: TransformersEngine, batch: int, tokens: int, seed: int) -> float:
-    """Tokens per second of proposals of one length with all their statistics."""
+def decode_rate(
+    engine: TransformersEngine, batch: int, tokens: int, seed: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Tokens per second, of this clock, of proposals of one length with all their statistics."""
 
     async def together() -> None:
         requests = [
@@ -100,9 +102,9 @@ def decode_rate(engine: TransformersEngine, batch: int, tokens: int, seed: int) 
         ]
         await asyncio.gather(*[engine.propose(request) for request in requests])
 
-    start = time.perf_counter()
+    start = clock()
     asyncio.run(together())
-    return batch * tokens / (time.perf_counter() - start)
+    return batch * tokens / (clock() - start)
 
 
 def generate_rate(reference: ReferenceWay, batch: int, tokens: int) -> float:
