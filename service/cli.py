@@ -43,6 +43,7 @@ from service.options import (
     engine_options,
     one_clear_line,
 )
+from service.plan_command import plan_capacity
 from service.render import answer_text
 from service.server import serve_app
 from service.settings import settings_from
@@ -53,6 +54,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning ou
 app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 app.command("analyse")(analyse)
 app.command("key")(make_key)
+app.command("plan")(plan_capacity)
 app.add_typer(batch_app, name="batch")
 
 

@@ -172,10 +172,6 @@ def time_rows(
 
 def checkpoint_bytes(engine: TransformersEngine, prompt: tuple[int, ...]) -> float:
     """Bytes of a packed checkpoint for each token of its trace."""
-    from sampler.methods import METHODS as ALL
-    from sampler.methods.job import Job
-    from service.jobs.saved import SavedAnswer, to_plain
-
     sizes: list[float] = []
 
     def keep(state: Any) -> None:

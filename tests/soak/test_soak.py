@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from service.keys import new_key
-from tests.service.serving import PATIENCE_S, command_server, metric, wait_until
+from tests.service.serving import command_server, metric, wait_until
 from tests.service.tables import letters_table
 from tests.soak.batches import LOST_TOKENS, analysis_batch, cancelled_batch, whole_batch
 from tests.soak.tally import UNLABELLED, Series, Tally, from_log, scraped
@@ -25,6 +25,8 @@ CALLERS = 6
 PAUSE_S = 0.4
 """Seconds between two calls of a caller, at the mean: the server stays under half a core, beside other tests."""
 BATCH_EVERY_S = 6.0
+START_S = 240.0
+"""Far longer than starting, coming to rest or stopping takes; only a failing test waits so long."""
 WARM_SHARE = 0.25
 """The part of the time after which nothing may grow: pools fill and allocators take what they will keep."""
 GROWTH_BYTES = 24 << 20
@@ -53,7 +55,7 @@ class Soak:
     async def run(self, seconds: float, seed: int, *kinds: Batch) -> None:
         """Traffic for so long, with batches of these kinds and scrapes beside it; what was begun is waited for."""
         until = time.monotonic() + seconds
-        async with httpx.AsyncClient(base_url=self.url, timeout=120, verify=False) as http:
+        async with httpx.AsyncClient(base_url=self.url, timeout=300, verify=False) as http:
             clients = [Client(http, key, self.tally, self._names) for key in self.keys]
             work = [self._call(clients[i % len(clients)], random.Random(f"{seed} {i}"), until) for i in range(CALLERS)]
             work += [self._send_batches(clients, kinds, random.Random(seed), until), self._watch(clients[0], until)]
@@ -83,7 +85,7 @@ class Soak:
     def quiet(self) -> Vitals:
         """What the server holds once nobody asks: every gauge is back at zero."""
         for gauge in GAUGES:
-            wait_until(lambda gauge=gauge: self._gauge(gauge) == 0, gauge)
+            wait_until(lambda gauge=gauge: self._gauge(gauge) == 0, gauge, START_S)
         time.sleep(1.0)
         return vitals(self.pid, self.temporary)
 
@@ -164,7 +166,7 @@ def test_mixed_traffic_leaves_nothing_behind(seconds: int, tmp_path: Path) -> No
     settings = ["--data-dir", str(tmp_path / "data"), "--key-file", str(keys), "--open-metrics", "--batch-rows", "4"]
     options = ["--engine", "tabular", "--model", str(table), *settings, "--max-running-tokens", "4000000"]
     log = tmp_path / "log.txt"
-    with command_server(options, log, environment={"TMPDIR": str(temporary)}) as (process, url):
+    with command_server(options, log, START_S, environment={"TMPDIR": str(temporary)}) as (process, url):
         soak = Soak(url, [key for key, _ in made], process.pid, temporary)
         before = soak.metrics()
         began, spent = time.monotonic(), time.process_time()
@@ -180,7 +182,7 @@ def test_mixed_traffic_leaves_nothing_behind(seconds: int, tmp_path: Path) -> No
         print(report(soak, warm, cold, elapsed, *shares))
         check_counts(soak, before, log)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0, log.read_text()[-2000:]
+        assert process.wait(START_S) == 0, log.read_text()[-2000:]
     assert {name: more for name, more in cold.over(warm).items() if more > POOLS.get(name, 0)} == {}
     assert growth_bytes(soak.seen) < GROWTH_BYTES
     assert cold.resident_bytes - warm.resident_bytes < 2 * GROWTH_BYTES
