@@ -84,12 +84,15 @@ class Client:
         headers: dict[str, str] | None = None,
         **more: Any,
     ) -> httpx.Response:
-        """One request, whose reply has this status."""
+        """One request, whose reply has this status, in the end: a server that is busy is asked again."""
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         sent = self.headers() | ({} if content is None else {"Content-Type": "application/json"}) | (headers or {})
         reply = await self.http.request(method, path, content=content, headers=sent, **more)
+        self.tally.reply(route_of(path), reply.status_code)
+        if reply.status_code == 429:
+            await asyncio.sleep(float(reply.headers["Retry-After"]))
+            return await self.ask(method, path, status, body, headers, **more)
         assert reply.status_code == status, f"{method} {path}: {reply.status_code} {reply.text[:300]}"
-        self.tally.reply(route_of(path), status)
         return reply
 
     async def whole(self, path: str, body: dict[str, Any]) -> None:
