@@ -27,11 +27,12 @@ from sampler.events import Event, Stepped
 from sampler.methods import METHODS
 from sampler.methods.job import Job
 from sampler.params import PowerParams
+from sampler.tree import MemoTree
 from service.capacity.replica import Load, MeasuredStep
 from service.capacity.tokens import Behaviour, answer_cost
 from service.jobs.rows import pack
 from service.jobs.saved import SavedAnswer, to_plain
-from tests.bench.chains import decode_rate, run_chains
+from tests.bench.chains import decode_rate
 from tests.bench.measure import machine
 from tests.engines.test_same_tokens import LONG_PROMPTS
 
@@ -43,6 +44,9 @@ KNOWN_ROWS, NEW_ROWS = (1, 8), (4, 16, 32)
 AT_ONCE = {"entropy_cut": 8, "uniform_cut": 8, "smc": 1, "best_of_n": 1}
 """Requests that are timed together."""
 NO_LOAD = Load(0.0, 0.0, 0.0)
+
+
+Prompt = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,32 @@ def counted(found: tuple[list[Answer], list[list[Event]]], seconds: float) -> Co
     )
 
 
-def run(engine: TransformersEngine, method: str, prompts: Sequence[tuple[int, ...]], params: PowerParams) -> Counted:
+def run(engine: TransformersEngine, method: str, prompts: Sequence[Prompt], params: PowerParams) -> Counted:
     """All prompts together."""
+    return run_all(engine, {"": (method, prompts, params)})[""]
+
+
+def run_all(
+    engine: TransformersEngine, asked: dict[str, tuple[str, Sequence[Prompt], PowerParams]]
+) -> dict[str, Counted]:
+    """Several methods on several prompts, all together, so that the model's passes are full; a tree for each chain."""
+    events: dict[str, list[list[Event]]] = {name: [] for name in asked}
+
+    def job(name: str, prompt: Prompt, params: PowerParams) -> Job:
+        events[name].append([])
+        return Job(engine, prompt, params, 11, emit=events[name][-1].append, tree=MemoTree())
+
+    async def together() -> list[list[Answer]]:
+        groups = [
+            asyncio.gather(*[METHODS[method](job(name, prompt, params)) for prompt in prompts])
+            for name, (method, prompts, params) in asked.items()
+        ]
+        return [list(answers) for answers in await asyncio.gather(*groups)]
+
     start = time.process_time()
-    found = run_chains(engine, prompts, params, 11, method=method)
-    return counted(found, time.process_time() - start)
+    found = asyncio.run(together())
+    seconds = time.process_time() - start
+    return {name: counted((answers, events[name]), seconds) for name, answers in zip(asked, found, strict=True)}
 
 
 def behaviour_of(seen: Counted) -> Behaviour:
@@ -104,36 +129,55 @@ def fitted(method: str, params: PowerParams, seen: Counted) -> Behaviour:
     return replace(behaviour, rejected_share=min(1.0, max(0.0, share)))
 
 
-def token_rows(engine: TransformersEngine, prompts: Sequence[tuple[int, ...]], settings: str, params: PowerParams,
-               methods: Sequence[str], known: dict[str, Behaviour]) -> list[dict[str, Any]]:  # fmt: skip
+def token_rows(
+    engine: TransformersEngine,
+    prompts: Sequence[Prompt],
+    settings: str,
+    params: PowerParams,
+    methods: Sequence[str],
+    known: dict[str, Behaviour],
+) -> list[dict[str, Any]]:
     """Predicted ÷ counted on the prompts of odd number; factors are fitted on the others unless they are known."""
+    chosen = {
+        f"{method}{'' if early else ', no early rejection'}": (method, replace(params, early_rejection=early))
+        for method in methods
+        for early in ((True, False) if method in CHAINS else (True,))
+    }
+    asked = {name: (method, prompts[1::2], each) for name, (method, each) in chosen.items()}
+    asked |= {f"fit {name}": (*chosen[name][:1], prompts[::2], chosen[name][1]) for name in chosen.keys() - known}
+    seen = run_all(engine, asked)
+    for name, (method, each) in chosen.items():
+        if name not in known:
+            known[name] = fitted(method, each, seen[f"fit {name}"])
+    return [
+        row
+        for name, (method, each) in chosen.items()
+        for row in compared(settings, name, method, each, known[name], seen[name])
+    ]
+
+
+def compared(
+    settings: str, name: str, method: str, params: PowerParams, known: Behaviour, test: Counted
+) -> list[dict[str, Any]]:
+    """Predicted ÷ counted, with the memo tree and without. `known` is what other prompts told."""
+    told = replace(known, answer_tokens=test.length, acceptance=test.acceptance, remaining=test.remaining)
     rows: list[dict[str, Any]] = []
-    for method in methods:
-        for early in (True, False) if method in CHAINS else (True,):
-            name = f"{method}{'' if early else ', no early rejection'}"
-            chosen = replace(params, early_rejection=early)
-            if name not in known:
-                known[name] = fitted(method, chosen, run(engine, method, prompts[::2], chosen))
-            test = run(engine, method, prompts[1::2], chosen)
-            told = replace(known[name], answer_tokens=test.length, acceptance=test.acceptance, remaining=test.remaining)
-            for tree, count in ((True, test.drawn), (False, test.proposed)):
-                asked = replace(chosen, memo_tree=tree)
-                blind, given = (answer_cost(method, asked, each).drawn * test.answers for each in (known[name], told))
-                row = {
-                    "settings": settings,
-                    "method": name + ("" if tree else ", no memo tree"),
-                    "counted": count / test.answers,
-                    "worst": answer_cost(method, asked, told).worst,
-                    "blind": blind / count,
-                    "given": given / count,
-                    **{f"factor_{field}": value for field, value in asdict(known[name]).items()},
-                    **{f"test_{field}": value for field, value in asdict(test).items()},
-                }
-                rows.append(row)
-                tokens = f"{row['counted']:.0f} | {row['worst']:.0f}"
-                print(
-                    f"| {settings} | {row['method']} | {tokens} | {row['blind']:.2f} | {row['given']:.2f} |", flush=True
-                )
+    for tree, count in ((True, test.drawn), (False, test.proposed)):
+        asked = replace(params, memo_tree=tree)
+        blind, given = (answer_cost(method, asked, each).drawn * test.answers / count for each in (known, told))
+        row = {
+            "settings": settings,
+            "method": name + ("" if tree else ", no memo tree"),
+            "counted": count / test.answers,
+            "worst": answer_cost(method, asked, told).worst,
+            "blind": blind,
+            "given": given,
+            "factors": asdict(known),
+            "test": asdict(test),
+        }
+        rows.append(row)
+        tokens = f"{row['counted']:.0f} | {row['worst']:.0f}"
+        print(f"| {settings} | {row['method']} | {tokens} | {blind:.2f} | {given:.2f} |", flush=True)
     return rows
 
 
@@ -145,7 +189,7 @@ def step_of(engine: TransformersEngine, number: int, tokens: int) -> MeasuredSte
 
 
 def time_rows(
-    engine: TransformersEngine, prompts: Sequence[tuple[int, ...]], known: dict[str, Behaviour], rounds: int
+    engine: TransformersEngine, prompts: Sequence[Prompt], known: dict[str, Behaviour], rounds: int
 ) -> list[dict[str, Any]]:
     """Predicted ÷ measured: tokens per second at other numbers of rows, requests per second of methods."""
     ratios: dict[str, list[float]] = {}
@@ -191,7 +235,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("plan.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    engine = load_engine("transformers", EngineOptions(dtype=options.dtype, kv_cache_bytes=1 << 30))
+    engine = load_engine("transformers", EngineOptions(dtype=options.dtype, max_rows=64, kv_cache_bytes=1 << 30))
     assert isinstance(engine, TransformersEngine)
     prompts = [tuple(engine.tokenizer.encode(text)) for text in LONG_PROMPTS[: options.prompts]]
     known: dict[str, Behaviour] = {}
