@@ -23,7 +23,7 @@ from service.capacity.tokens import Params
 from service.engine_args import given_options
 from service.options import one_clear_line
 
-STEPS = {"acceptance", "remaining", "rejected_share"}
+STEPS = {"acceptance", "remaining", "lost_after", "watch_interval"}
 DATA_SHEET = {"bandwidth_efficiency", "compute_efficiency", "step_overhead_s"}
 
 
@@ -64,7 +64,10 @@ def plan_capacity(
     answer_tokens: Annotated[float | None, typer.Option(min=1, max=1e7, help="mean length (the longest)")] = None,
     acceptance: Annotated[float | None, share("accepted ÷ steps (default: measured)")] = None,
     remaining: Annotated[float | None, share("share of the trace behind the cut (default: measured)")] = None,
-    rejected_share: Annotated[float | None, share("of a rejected proposal that is drawn (default: measured)")] = None,
+    lost_after: Annotated[
+        float | None, typer.Option(min=0, max=1e7, help="tokens until one is lost (measured)")
+    ] = None,
+    watch_interval: Annotated[int, typer.Option(min=1, max=4096, help="tokens between two looks: vLLM's 4")] = 4,
     free_share: Annotated[float | None, share("free ÷ (free + drawn) tokens (default: measured)")] = None,
     prefix_hits: Annotated[float, share("prefixes found in the engine's cache")] = 1.0,
     overlap: Annotated[float, typer.Option(min=0, max=4096, help="positions each call computes again")] = 8.0,
@@ -109,7 +112,7 @@ def plan_capacity(
         params = params_of(method, max_tokens, fields, effort, given)
         if answer_tokens is not None and answer_tokens > max_tokens:
             raise InvalidParams("answer_tokens", f"--answer-tokens: at most --max-tokens, which is {max_tokens}")
-        how = behaviour(method, params, answer_tokens, acceptance, remaining, rejected_share, free_share)
+        how = behaviour(method, params, answer_tokens, acceptance, remaining, lost_after, free_share, watch_interval)
         work = Work(method, params, how, answers, prompt_tokens, rps, batch_share, prefix_hits, overlap, latency_s)
         fleet = Fleet(
             shape_of(model_params, active_params, model_config),
@@ -149,7 +152,7 @@ def refuse_idle(method: str, given: dict[str, str], *, early_rejection: bool, me
     """Raise `InvalidParams` for an option that would say nothing here, as the model is asked."""
     idle: dict[str, str] = {}
     if not early_rejection:
-        idle["rejected_share"] = "nothing is rejected early"
+        idle |= dict.fromkeys(("lost_after", "watch_interval"), "nothing is rejected early")
     if "steps_per_block" not in METHODS[method].fields:
         idle |= dict.fromkeys(STEPS, f"the method {method} makes no steps")
     if not memo_tree or method == "standard":

@@ -12,21 +12,21 @@ class Seen:
 
     acceptance: float
     remaining: float | None
-    rejected_share: float
+    lost_after: float
     free_share: float
     free_share_whole: float
 
 
 SEEN: dict[str, Seen] = {
-    "entropy_cut": Seen(0.40, 0.60, 0.20, 0.38, 0.22),
-    "uniform_cut": Seen(0.40, None, 0.20, 0.38, 0.22),
-    "multiple_try": Seen(0.60, 0.60, 0.20, 0.38, 0.22),
-    "smc": Seen(1.0, None, 1.0, 0.30, 0.30),
-    "tmc": Seen(1.0, None, 1.0, 0.30, 0.30),
-    "best_of_n": Seen(1.0, None, 1.0, 0.30, 0.30),
+    "entropy_cut": Seen(0.40, 0.60, 13.0, 0.38, 0.22),
+    "uniform_cut": Seen(0.40, None, 13.0, 0.38, 0.22),
+    "multiple_try": Seen(0.60, 0.60, 13.0, 0.38, 0.22),
+    "smc": Seen(1.0, None, inf, 0.30, 0.30),
+    "tmc": Seen(1.0, None, inf, 0.30, 0.30),
+    "best_of_n": Seen(1.0, None, inf, 0.30, 0.30),
 }
 """By method: `python -m tests.bench.plan`, SmolLM2-135M, α = 4, 12 short prompts; the table is in docs/scale.md."""
-NOTHING_SEEN = Seen(1.0, None, 1.0, 0.0, 0.0)
+NOTHING_SEEN = Seen(1.0, None, inf, 0.0, 0.0)
 
 
 def behaviour(
@@ -35,16 +35,20 @@ def behaviour(
     answer_tokens: float | None = None,
     acceptance: float | None = None,
     remaining: float | None = None,
-    rejected_share: float | None = None,
+    lost_after: float | None = None,
     free_share: float | None = None,
+    watch_interval: float = 1.0,
 ) -> Behaviour:
-    """The measured behaviour of a method, with what is known better in its place."""
+    """The measured behaviour of a method, with what is known better in its place.
+
+    An engine that is asked every `watch_interval` tokens whether to stop draws half as many more in the mean.
+    """
     seen = SEEN.get(method, NOTHING_SEEN)
     known_free = seen.free_share if getattr(params, "early_rejection", True) else seen.free_share_whole
     return Behaviour(
         inf if answer_tokens is None else answer_tokens,
         seen.acceptance if acceptance is None else acceptance,
         seen.remaining if remaining is None else remaining,
-        seen.rejected_share if rejected_share is None else rejected_share,
+        (seen.lost_after if lost_after is None else lost_after) + (watch_interval - 1) / 2,
         known_free if free_share is None else free_share,
     )

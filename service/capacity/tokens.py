@@ -25,21 +25,21 @@ GRID = 4097
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a model's chains behave, as `/metrics` tells of a running server. Shares are of 1.
+    """How a model's chains behave, as `/metrics` tells of a running server, `lost_after` apart. Shares are of 1.
 
     `answer_tokens` is the mean length of an answer, of at most max_tokens; `acceptance` accepted ÷ steps; `remaining`
     the mean share of the trace behind the cut (1 − mean of `powercut:cut_position`), None: that of uniform cuts;
-    `rejected_share` how much of a rejected proposal is drawn until it is lost; `free_share` free ÷ (free + drawn).
+    `lost_after` the tokens until a proposal that will be rejected is lost; `free_share` free ÷ (free + drawn).
     """
 
     answer_tokens: float
     acceptance: float
     remaining: float | None
-    rejected_share: float
+    lost_after: float
     free_share: float
 
 
-WORST = Behaviour(math.inf, 1.0, 1.0, 1.0, 0.0)
+WORST = Behaviour(math.inf, 1.0, 1.0, math.inf, 0.0)
 """No answer ends, every cut falls at 0, nothing is rejected early or known."""
 
 
@@ -156,12 +156,13 @@ def _chain(
     params: PowerParams, behaviour: Behaviour, lengths: Lengths, free_share: float, worst: int, tries: int
 ) -> Cost:
     """Extensions up to the last horizon, and the proposals of every stage's steps."""
-    kept = _kept(behaviour, tries) if params.early_rejection and params.mode == "exact" and params.alpha >= 1 else 1.0
+    stops = params.early_rejection and params.mode == "exact" and params.alpha >= 1
     extended, steps = lengths.reached(params.max_tokens), params.steps_per_block
     proposed, places = 0.0, extended * extended / 2
     for horizon in params.horizons:
         length = lengths.reached(horizon)
         share = (length + 1) / (2 * length) if behaviour.remaining is None else behaviour.remaining
+        kept = kept_share(behaviour, share * length, tries) if stops else 1.0
         redrawn = steps * tries * share * length * kept
         proposed, places = proposed + redrawn, places + redrawn * length * (1 - share + share * kept / 2)
     calls = sum(map(lengths.going, (0, *params.horizons[:-1]))) + params.planned_steps * tries
@@ -170,6 +171,8 @@ def _chain(
     return Cost(drawn, free, calls, depth, places / (extended + proposed), worst)
 
 
-def _kept(behaviour: Behaviour, tries: int) -> float:
-    """Share of the tries' tokens that early rejection leaves: at most one try of a step is accepted, and is whole."""
-    return (behaviour.acceptance + (tries - behaviour.acceptance) * behaviour.rejected_share) / tries
+def kept_share(behaviour: Behaviour, length: float, tries: int = 1) -> float:
+    """Share that early rejection leaves of proposals of a length: at most one try of a step is accepted, and whole."""
+    after = behaviour.lost_after
+    lost = 1.0 if math.isinf(after) else 0.0 if after == 0.0 else -math.expm1(-length / after) * after / length
+    return (behaviour.acceptance + (tries - behaviour.acceptance) * lost) / tries

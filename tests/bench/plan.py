@@ -1,6 +1,6 @@
 """`python -m tests.bench.plan`: what `powercut plan` predicts ÷ what is counted and timed, on the transformers engine.
 
-Tokens: on half of the prompts each method's factors are fitted (how much of a rejected proposal is drawn, which share
+Tokens: on half of the prompts each method's factors are fitted (after how many tokens a proposal is lost, which share
 the memo tree knows); on the other half its tokens are predicted, blind (all from the first half) and given acceptance,
 cuts, lengths as `/metrics` tells them. Time: the seconds of a decode step are measured with 1 row and with 8; rates at
 other numbers of rows and of whole methods are predicted from those two and from the tokens, and measured. Seconds are
@@ -10,6 +10,7 @@ the processor's, of one thread: a machine shared with others gives no other.
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.optimize import brentq
 
 from sampler.answer import Answer
 from sampler.engine import EngineOptions, load_engine
@@ -43,6 +45,8 @@ CHECKED = (*CHAINS, "smc", "tmc", "best_of_n")
 KNOWN_ROWS, NEW_ROWS = (1, 8), (4, 16, 32)
 AT_ONCE = {"entropy_cut": 8, "uniform_cut": 8, "smc": 1, "best_of_n": 1}
 """Requests that are timed together."""
+LONGEST = 12.0
+"""log of the tokens after which a proposal is lost, at most."""
 NO_LOAD = Load(0.0, 0.0, 0.0)
 
 
@@ -111,22 +115,18 @@ def run_all(
     return {name: counted((answers, events[name]), seconds) for name, answers in zip(asked, found, strict=True)}
 
 
-def behaviour_of(seen: Counted) -> Behaviour:
-    """What the counters of a server tell; nothing is rejected early yet."""
-    return Behaviour(seen.length, seen.acceptance, seen.remaining, 1.0, seen.free / max(1, seen.proposed))
-
-
 def fitted(method: str, params: PowerParams, seen: Counted) -> Behaviour:
-    """The behaviour with which the model counts what was counted: `rejected_share` is the one that is solved for."""
-    behaviour = behaviour_of(seen)
+    """The behaviour with which the model counts what was counted: `lost_after` is the one that is solved for."""
+    free_share = seen.free / max(1, seen.proposed)
+    behaviour = Behaviour(seen.length, seen.acceptance, seen.remaining, math.inf, free_share)
 
-    def proposed(share: float) -> float:
-        cost = answer_cost(method, params, replace(behaviour, rejected_share=share))
-        return (cost.drawn + cost.free) * seen.answers
+    def over(log_after: float) -> float:
+        cost = answer_cost(method, params, replace(behaviour, lost_after=math.exp(log_after)))
+        return (cost.drawn + cost.free) * seen.answers - seen.proposed
 
-    nothing, whole = proposed(0.0), proposed(1.0)
-    share = (seen.proposed - nothing) / (whole - nothing) if whole > nothing else 1.0
-    return replace(behaviour, rejected_share=min(1.0, max(0.0, share)))
+    if method not in CHAINS or not params.early_rejection or over(LONGEST) <= 0:
+        return behaviour
+    return replace(behaviour, lost_after=math.exp(brentq(over, -LONGEST, LONGEST)) if over(-LONGEST) < 0 else 0.0)
 
 
 def token_rows(

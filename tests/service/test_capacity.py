@@ -23,14 +23,14 @@ from service.capacity.measured import SEEN, behaviour
 from service.capacity.queues import erlang_c, mean_wait_s
 from service.capacity.replica import Efficiency, Load, MeasuredStep, Roofline
 from service.capacity.shape import ModelShape, estimated, from_config
-from service.capacity.tokens import WORST, Behaviour, Lengths, answer_cost
+from service.capacity.tokens import WORST, Behaviour, Lengths, answer_cost, kept_share
 from tests.service.tables import endless_table
 
 SMALL = PowerParams(
     24, alpha=2.0, blocks=3, steps_per_block=4, top_k=None, particles=5, candidates=3, rollouts=2, tries=2, samples=3
 )
 PLAIN_CHAIN = replace(SMALL, early_rejection=False, memo_tree=False, prefetch=False)
-USUAL = Behaviour(20.0, 0.3, 0.6, 0.2, 0.3)
+USUAL = Behaviour(20.0, 0.3, 0.6, 5.0, 0.3)
 SMOLLM2 = {
     "hidden_size": 576,
     "num_hidden_layers": 30,
@@ -53,7 +53,7 @@ behaviours = st.builds(
     st.floats(1.0, 24.0),
     st.floats(0.0, 1.0),
     st.none() | st.floats(0.01, 1.0),
-    st.floats(0.0, 1.0),
+    st.just(math.inf) | st.floats(0.0, 1000.0),
     st.floats(0.0, 1.0),
 )
 
@@ -105,7 +105,7 @@ def test_the_cost_moves_as_each_figure_does(how: Behaviour, method: str, share: 
 
     slack = 1e-9 * SMALL.worst_case_tokens
     assert drawn(acceptance=how.acceptance * share) <= drawn() + slack
-    assert drawn(rejected_share=how.rejected_share * share) <= drawn() + slack
+    assert drawn(lost_after=share * min(100.0, how.lost_after)) <= drawn() + slack
     assert drawn(answer_tokens=max(1.0, how.answer_tokens * share)) <= drawn() + slack
     assert drawn(free_share=how.free_share * share) >= drawn() - slack
     saved = answer_cost(method, replace(SMALL, early_rejection=False), how).drawn
@@ -126,6 +126,15 @@ def test_paper_mode_and_flat_targets_are_not_saved_anything() -> None:
     saved = answer_cost("entropy_cut", SMALL, USUAL).drawn
     assert answer_cost("entropy_cut", replace(SMALL, mode="paper"), USUAL).drawn > saved
     assert answer_cost("entropy_cut", replace(SMALL, alpha=0.5), USUAL).drawn > saved
+
+
+def test_what_is_lost_late_is_drawn_whole_and_looks_that_are_rare_cost_tokens() -> None:
+    assert kept_share(replace(USUAL, lost_after=1e12), 50.0) == pytest.approx(1.0)
+    assert kept_share(replace(USUAL, lost_after=0.0), 50.0) == pytest.approx(USUAL.acceptance)
+    assert kept_share(replace(USUAL, lost_after=5.0), 50.0) == pytest.approx(0.3 + 0.7 * 0.1, rel=1e-3)
+    assert kept_share(USUAL, 50.0, tries=4) < kept_share(USUAL, 50.0)
+    seldom = behaviour("entropy_cut", SMALL, lost_after=5.0, watch_interval=4)
+    assert seldom.lost_after == 6.5
 
 
 def test_what_is_shipped_as_measured_is_told_by_method_and_can_be_replaced() -> None:

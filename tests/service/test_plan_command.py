@@ -68,7 +68,7 @@ def test_a_model_that_fits_nowhere_is_said_plainly() -> None:
         (["--method", "magic"], "method"),
         (["--method", "smc", "--tries", "3"], "--tries"),
         (["--method", "smc", "--acceptance", "0.3"], "--acceptance"),
-        (["--no-early-rejection", "--rejected-share", "0.3"], "--rejected-share"),
+        (["--no-early-rejection", "--lost-after", "3"], "--lost-after"),
         (["--no-memo-tree", "--free-share", "0.3"], "--free-share"),
         (["--fixed-step-s", "0.1"], "--row-step-s"),
         (["--fixed-step-s", "0", "--row-step-s", "0"], "some time"),
