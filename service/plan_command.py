@@ -68,7 +68,9 @@ def plan_capacity(
         float | None, typer.Option(min=0, max=1e7, help="tokens until one is lost (measured)")
     ] = None,
     watch_interval: Annotated[int, typer.Option(min=1, max=4096, help="tokens between two looks: vLLM's 4")] = 4,
-    free_share: Annotated[float | None, share("free ÷ (free + drawn) tokens (default: measured)")] = None,
+    free_share: Annotated[
+        float | None, typer.Option(min=0, max=0.99, help="free ÷ (free + drawn) tokens (default: measured)")
+    ] = None,
     prefix_hits: Annotated[float, share("prefixes found in the engine's cache")] = 1.0,
     overlap: Annotated[float, typer.Option(min=0, max=4096, help="positions each call computes again")] = 8.0,
     latency_s: Annotated[float | None, typer.Option(min=1e-3, max=1e6, help="a request's own time at most")] = None,
@@ -91,7 +93,7 @@ def plan_capacity(
     with one_clear_line():
         check_types(dtype, kv_dtype)
         if method not in METHODS:
-            raise InvalidParams("method", f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+            raise InvalidParams("method", f"--method: unknown method {method!r}; choose one of {', '.join(METHODS)}")
         given = given_options(context)
         refuse_unused(method, given)
         refuse_idle(method, given, early_rejection=early_rejection, memo_tree=memo_tree, batches=batch_share > 0)
@@ -145,7 +147,9 @@ def check_types(*dtypes: str) -> None:
     """Raise `InvalidParams` for a type that is not known."""
     for dtype in dtypes:
         if dtype not in BYTES:
-            raise InvalidParams("dtype", f"unknown type {dtype!r}; choose one of {', '.join(BYTES)}")
+            raise InvalidParams(
+                "dtype", f"--dtype, --kv-dtype: unknown type {dtype!r}; choose one of {', '.join(BYTES)}"
+            )
 
 
 def refuse_idle(method: str, given: dict[str, str], *, early_rejection: bool, memo_tree: bool, batches: bool) -> None:

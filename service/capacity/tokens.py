@@ -68,7 +68,7 @@ class Cost:
     @property
     def width(self) -> float:
         """Rows that run at once, in the mean."""
-        return max(1.0, self.drawn / self.depth)
+        return max(1.0, self.drawn / self.depth) if self.depth else 1.0
 
 
 class Lengths:
@@ -87,13 +87,13 @@ class Lengths:
 
     def longest_of(self, count: float) -> float:
         """Mean length of the longest of so many answers."""
-        ended = -np.expm1(-self.rate * np.linspace(0.0, self.longest, GRID))
-        return self.longest * float(np.mean(1.0 - ended**count))
+        places = np.linspace(0.0, self.longest, GRID)
+        return float(np.trapezoid(1.0 - (-np.expm1(-self.rate * places)) ** count, places))
 
 
 def ending_rate(longest: int, mean: float) -> float:
     """The rate per token at which E[min(longest, X)] is `mean`; 0 where none ends before."""
-    if mean >= longest:
+    if mean >= longest * (1 - 1e-9):
         return 0.0
     return float(brentq(lambda rate: -math.expm1(-rate * longest) / rate - mean, 1e-12, 2.0 / mean))
 

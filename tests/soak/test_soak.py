@@ -165,6 +165,7 @@ def test_mixed_traffic_leaves_nothing_behind(seconds: int, tmp_path: Path) -> No
     temporary.mkdir()
     settings = ["--data-dir", str(tmp_path / "data"), "--key-file", str(keys), "--open-metrics", "--batch-rows", "4"]
     options = ["--engine", "tabular", "--model", str(table), *settings, "--max-running-tokens", "4000000"]
+    options += ["--analysis-time-limit-s", str(START_S)]
     log = tmp_path / "log.txt"
     with command_server(options, log, START_S, environment={"TMPDIR": str(temporary)}) as (process, url):
         soak = Soak(url, [key for key, _ in made], process.pid, temporary)
