@@ -136,12 +136,14 @@ def token_rows(
     params: PowerParams,
     methods: Sequence[str],
     known: dict[str, Behaviour],
+    *,
+    late: bool,
 ) -> list[dict[str, Any]]:
     """Predicted ÷ counted on the prompts of odd number; factors are fitted on the others unless they are known."""
     chosen = {
         f"{method}{'' if early else ', no early rejection'}": (method, replace(params, early_rejection=early))
         for method in methods
-        for early in ((True, False) if method in CHAINS else (True,))
+        for early in ((True, False) if late and method in CHAINS else (True,))
     }
     asked = {name: (method, prompts[1::2], each) for name, (method, each) in chosen.items()}
     asked |= {f"fit {name}": (*chosen[name][:1], prompts[::2], chosen[name][1]) for name in chosen.keys() - known}
@@ -201,7 +203,7 @@ def time_rows(
             predicted = rows / step.seconds(rows, NO_LOAD)
             measured = decode_rate(engine, rows, 32, number, time.process_time)
             ratios.setdefault(f"tokens/s, {rows} rows", []).append(predicted / measured)
-        for method, count in AT_ONCE.items():
+        for method, count in AT_ONCE.items() if known.keys() >= AT_ONCE.keys() else ():
             asked = [prompts[(i + number) % len(prompts)] for i in range(count)]
             cost = answer_cost(method, BASE, known[method])
             predicted = count / (cost.depth * step.seconds(count * cost.width, NO_LOAD))
@@ -227,9 +229,12 @@ def checkpoint_bytes(engine: TransformersEngine, prompt: tuple[int, ...]) -> flo
 
 
 def main() -> None:
-    """Both parts, to a table and a file."""
+    """The parts that are asked for, to a table and a file."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.plan", description=__doc__)
-    parser.add_argument("--prompts", type=int, default=12)
+    parser.add_argument("--parts", nargs="+", default=["tokens", "other", "times"], help="of tokens, other, times")
+    parser.add_argument("--methods", nargs="+", default=list(CHECKED), help="whose tokens are predicted")
+    parser.add_argument("--no-late", action="store_true", help="leave out chains without early rejection")
+    parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--output", type=Path, default=Path("plan.json"))
@@ -239,16 +244,23 @@ def main() -> None:
     assert isinstance(engine, TransformersEngine)
     prompts = [tuple(engine.tokenizer.encode(text)) for text in LONG_PROMPTS[: options.prompts]]
     known: dict[str, Behaviour] = {}
-    print("| settings | method | tokens counted | at worst | predicted ÷ counted, blind | given what /metrics tells |")
-    print("|---|---|---|---|---|---|", flush=True)
-    tokens = token_rows(engine, prompts, "4 × 4 steps, 32 tokens", BASE, CHECKED, known)
-    factors = {name: asdict(each) for name, each in known.items()}
-    tokens += token_rows(engine, prompts, "2 × 8 steps, 48 tokens", OTHER, CHAINS[:1], known)
-    print("\n| figure | predicted ÷ measured, median | range |\n|---|---|---|", flush=True)
-    times = time_rows(engine, prompts, known, options.rounds)
-    size = checkpoint_bytes(engine, prompts[1])
-    print(f"\ncheckpoint: {size:.1f} bytes a token")
-    found = {"machine": machine(), "tokens": tokens, "times": times, "factors": factors, "checkpoint_bytes": size}
+    found: dict[str, Any] = {"settings": {name: str(value) for name, value in vars(options).items()}}
+    if "tokens" in options.parts:
+        print(
+            "| settings | method | tokens counted | at worst | predicted ÷ counted, blind | given what /metrics tells |"
+        )
+        print("|---|---|---|---|---|---|", flush=True)
+        late = not options.no_late
+        found["tokens"] = token_rows(engine, prompts, "4 × 4 steps, 32 tokens", BASE, options.methods, known, late=late)
+    if "other" in options.parts:
+        other = [name for name in options.methods if name == "entropy_cut"]
+        found["other"] = token_rows(engine, prompts, "2 × 8 steps, 48 tokens", OTHER, other, known, late=False)
+    if "times" in options.parts:
+        print("\n| figure | predicted ÷ measured, median | range |\n|---|---|---|", flush=True)
+        found["times"] = time_rows(engine, prompts, known, options.rounds)
+        found["checkpoint_bytes"] = checkpoint_bytes(engine, prompts[1])
+        print(f"\ncheckpoint: {found['checkpoint_bytes']:.1f} bytes a token")
+    found |= {"factors": {name: asdict(each) for name, each in known.items()}, "machine": machine()}
     options.output.write_text(json.dumps(found, indent=1))
     print(f"{machine()}\nwritten to {options.output}", file=sys.stderr)
     asyncio.run(engine.aclose())
