@@ -323,3 +323,38 @@ def test_every_gpu_names_its_source_and_an_unknown_one_is_refused() -> None:
     assert gpu_of("h200").memory_bytes == 141e9
     with pytest.raises(InvalidParams, match="A100"):
         gpu_of("TPU")
+
+
+SEEN_AT_64 = PowerParams(64, blocks=4, steps_per_block=5)
+COUNTED_BEFORE: dict[str, tuple[PowerParams, float, float]] = {
+    "entropy_cut": (SEEN_AT_64, 41.0, 215.0),
+    "uniform_cut": (SEEN_AT_64, 44.0, 196.0),
+    "multiple_try": (replace(SEEN_AT_64, tries=4, steps_per_block=2), 41.0, 262.0),
+    "smc": (replace(SEEN_AT_64, particles=5), 41.0, 255.0),
+    "tmc": (replace(SEEN_AT_64, candidates=2, rollouts=1), 44.0, 202.0),
+    "best_of_n": (replace(SEEN_AT_64, max_generated_tokens=215), 54.0, 245.0),
+}
+"""What docs/methods.md counted on 44 prompts: parameters, mean length, tokens drawn. Systems had as many particles or
+candidates as fit each prompt's budget, five and two in the mean."""
+
+
+@pytest.mark.parametrize("method", COUNTED_BEFORE)
+def test_counts_that_were_measured_before_are_predicted_within_a_third(method: str) -> None:
+    params, length, counted = COUNTED_BEFORE[method]
+    predicted = answer_cost(method, params, behaviour(method, params, length)).drawn
+    print(f"\n{method}: predicted {predicted:.0f}, counted {counted:.0f}, ratio {predicted / counted:.2f}")
+    assert 0.67 < predicted / counted < 1.5
+
+
+def test_savings_that_were_measured_before_are_predicted_within_a_fifth() -> None:
+    """docs/speed.md, 20 prompts, 256 tokens, 4 × 10 steps; answers end at the rate that docs/methods.md saw."""
+    params = PowerParams(256, blocks=4, steps_per_block=10)
+    plain = replace(params, early_rejection=False, memo_tree=False)
+    length = Lengths(64, 41.0).reached(256)
+
+    def drawn(chosen: PowerParams) -> float:
+        return answer_cost("entropy_cut", chosen, behaviour("entropy_cut", chosen, length)).drawn
+
+    for chosen, measured in ((replace(plain, early_rejection=True), 0.52), (params, 0.32)):
+        print(f"\npredicted {drawn(chosen) / drawn(plain):.2f}, measured {measured}")
+        assert drawn(chosen) / drawn(plain) == pytest.approx(measured, rel=0.2)
