@@ -20,7 +20,7 @@ class Polling:
     poll_s: float = 1.0
     lease_s: float = 30.0
     checkpoint_s: float = 0.2
-    token_bytes: float = 45.0
+    token_bytes: float = 81.0
     """Of a checkpoint, for each token of the trace, packed: measured by `python -m tests.bench.plan`."""
     reply_bytes: float = 2000.0
 

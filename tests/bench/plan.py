@@ -191,19 +191,23 @@ def step_of(engine: TransformersEngine, number: int, tokens: int) -> MeasuredSte
 
 
 def time_rows(
-    engine: TransformersEngine, prompts: Sequence[Prompt], known: dict[str, Behaviour], rounds: int
+    engine: TransformersEngine,
+    prompts: Sequence[Prompt],
+    known: dict[str, Behaviour],
+    rounds: int,
+    others: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Predicted ÷ measured: tokens per second at other numbers of rows, requests per second of methods."""
     ratios: dict[str, list[float]] = {}
-    for rows in (*KNOWN_ROWS, *NEW_ROWS):
+    for rows in (*KNOWN_ROWS, *others):
         decode_rate(engine, rows, 4, 0)  # warm up
     for number in range(rounds):
         step = step_of(engine, number, 32)
-        for rows in NEW_ROWS:
+        for rows in others:
             predicted = rows / step.seconds(rows, NO_LOAD)
             measured = decode_rate(engine, rows, 32, number, time.process_time)
             ratios.setdefault(f"tokens/s, {rows} rows", []).append(predicted / measured)
-        for method, count in AT_ONCE.items() if known.keys() >= AT_ONCE.keys() else ():
+        for method, count in ((name, each) for name, each in AT_ONCE.items() if name in known):
             asked = [prompts[(i + number) % len(prompts)] for i in range(count)]
             cost = answer_cost(method, BASE, known[method])
             predicted = count / (cost.depth * step.seconds(count * cost.width, NO_LOAD))
@@ -236,6 +240,7 @@ def main() -> None:
     parser.add_argument("--no-late", action="store_true", help="leave out chains without early rejection")
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", nargs="*", type=int, default=NEW_ROWS, help="at once, whose rates are predicted")
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--output", type=Path, default=Path("plan.json"))
     options = parser.parse_args()
@@ -257,7 +262,7 @@ def main() -> None:
         found["other"] = token_rows(engine, prompts, "2 × 8 steps, 48 tokens", OTHER, other, known, late=False)
     if "times" in options.parts:
         print("\n| figure | predicted ÷ measured, median | range |\n|---|---|---|", flush=True)
-        found["times"] = time_rows(engine, prompts, known, options.rounds)
+        found["times"] = time_rows(engine, prompts, known, options.rounds, options.rows)
         found["checkpoint_bytes"] = checkpoint_bytes(engine, prompts[1])
         print(f"\ncheckpoint: {found['checkpoint_bytes']:.1f} bytes a token")
     found |= {"factors": {name: asdict(each) for name, each in known.items()}, "machine": machine()}
