@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from scipy.optimize import brentq
 
@@ -219,7 +220,7 @@ def rows_at(replica: Replica, load: Load, tokens_s: float) -> float:
 def root(lacking: Callable[[float], float], most: float) -> float:
     """Where a rising function is zero, between nearly nothing and `most`."""
     least = 1e-9
-    return least if lacking(least) >= 0 else float(brentq(lacking, least, most))
+    return least if lacking(least) >= 0 else cast(float, brentq(lacking, least, most))
 
 
 def _too_small(work: Work, fleet: Fleet, size: int) -> str:

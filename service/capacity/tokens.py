@@ -10,6 +10,7 @@ reserves (`METHODS[...].worst_case_tokens`).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from scipy.optimize import brentq
@@ -95,7 +96,7 @@ def ending_rate(longest: int, mean: float) -> float:
     """The rate per token at which E[min(longest, X)] is `mean`; 0 where none ends before."""
     if mean >= longest * (1 - 1e-9):
         return 0.0
-    return float(brentq(lambda rate: -math.expm1(-rate * longest) / rate - mean, 1e-12, 2.0 / mean))
+    return cast(float, brentq(lambda rate: -math.expm1(-rate * longest) / rate - mean, 1e-12, 2.0 / mean))
 
 
 def answer_cost(method: str, params: Params, behaviour: Behaviour) -> Cost:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from scipy.optimize import brentq
@@ -126,7 +126,9 @@ def fitted(method: str, params: PowerParams, seen: Counted) -> Behaviour:
 
     if method not in CHAINS or not params.early_rejection or over(LONGEST) <= 0:
         return behaviour
-    return replace(behaviour, lost_after=math.exp(brentq(over, -LONGEST, LONGEST)) if over(-LONGEST) < 0 else 0.0)
+    return replace(
+        behaviour, lost_after=math.exp(cast(float, brentq(over, -LONGEST, LONGEST))) if over(-LONGEST) < 0 else 0.0
+    )
 
 
 def token_rows(
