@@ -14,8 +14,6 @@ from service.jobs.tables import chunks, files
 from service.jobs.unavailable import StoreUnavailable, unavailable
 
 CHUNK_BYTES = 1 << 18
-ABANDONED_S = 3600.0
-"""After so long a file that was never finished is swept away."""
 
 
 class Bytes(Protocol):
@@ -33,8 +31,8 @@ class Bytes(Protocol):
         """Free the space; nothing happens if the file is not there."""
         ...
 
-    def sweep(self, known: frozenset[str]) -> None:
-        """Free what was left behind by processes that died: everything old that is not `known`."""
+    def sweep(self, known: frozenset[str], abandoned_s: float) -> None:
+        """Free what was left behind by processes that died: what is not `known`, and so many seconds old."""
         ...
 
 
@@ -85,14 +83,14 @@ class DiskBytes:
         except OSError as error:
             raise unavailable(error) from error
 
-    def sweep(self, known: frozenset[str]) -> None:
+    def sweep(self, known: frozenset[str], abandoned_s: float) -> None:
         """See `Bytes`."""
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
             if path.name not in known:
                 with suppress(OSError):  # another process was quicker
-                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    if time.time() - path.stat().st_mtime > abandoned_s:
                         path.unlink()
 
 
@@ -168,7 +166,7 @@ class DatabaseBytes:
         with self.database.write() as connection:
             connection.execute(delete(chunks).where(chunks.c.file_id == file_id))
 
-    def sweep(self, known: frozenset[str]) -> None:
+    def sweep(self, known: frozenset[str], abandoned_s: float) -> None:
         """See `Bytes`. The files table says which were abandoned."""
         with self.database.write() as connection:
             # One statement, one snapshot: a file is known before its first chunk, also one begun after `known`.

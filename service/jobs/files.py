@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from service.errors import ApiError
-from service.jobs.content import ABANDONED_S, Bytes, Writer
+from service.jobs.content import Bytes, Writer
 from service.jobs.database import Database, db_now
 from service.jobs.lines import LineChecker, Summary
 from service.jobs.tables import batches, files
@@ -39,6 +39,8 @@ class FileLimits:
     max_lines: int
     max_line_bytes: int
     keep_s: int
+    abandoned_s: float
+    """Age in seconds at which a file that was never finished is swept away."""
 
 
 class Files:
@@ -117,13 +119,13 @@ class Files:
         in_use = select(batches.c.input_file_id).where(batches.c.status.in_(OPEN))
         with self.database.write() as connection:
             now = float(connection.execute(select(db_now())).scalar_one())
-            abandoned = (files.c.status == "uploading") & (files.c.created_at < now - ABANDONED_S)
+            abandoned = (files.c.status == "uploading") & (files.c.created_at < now - self.limits.abandoned_s)
             doomed = or_(files.c.expires_at < now, abandoned)
             connection.execute(select(files.c.id).where(doomed).order_by(files.c.id).with_for_update()).all()
             # A statement of its own: it sees the batches begun while the files' locks were waited for.
             connection.execute(delete(files).where(doomed, files.c.id.not_in(in_use)))
             known = frozenset(connection.execute(select(files.c.id)).scalars())
-        self.content.sweep(known)
+        self.content.sweep(known, self.limits.abandoned_s)
 
     def forget(self, file_id: str) -> None:
         """Drop what is known of a file."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from service.jobs.unavailable import unavailable
+
 if sys.platform != "win32":
     import fcntl
 
@@ -22,15 +24,28 @@ class Presence:
         self._held: dict[str, int] = {}
 
     def enter(self, worker: str) -> None:
-        """Say that a worker lives. The file appears locked: nobody can take it for a dead one's."""
+        """Say that a worker lives. The file appears locked: nobody can take it for a dead one's.
+
+        Raises `StoreUnavailable` where the folder cannot be written.
+        """
         if worker in self._held or sys.platform == "win32":
             return
+        try:
+            self._held[worker] = self._locked(worker)
+        except OSError as error:
+            raise unavailable(error) from error
+
+    def _locked(self, worker: str) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
         made = self._folder / f"{worker}.part"
         handle = os.open(made, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        made.rename(self._folder / worker)
-        self._held[worker] = handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            made.rename(self._folder / worker)
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
 
     def leave(self, worker: str) -> None:
         """Say that it has gone."""

@@ -26,6 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 4
+HOUR_S = 3600.0
 
 
 class Store:
@@ -45,6 +46,7 @@ class Store:
             settings.max_batch_lines,
             settings.max_body_bytes,
             settings.file_expiry_s,
+            max(HOUR_S, 2 * settings.upload_timeout_s),  # one that may still arrive is no abandoned one
         )
         self.files = Files(self.database, content, limits)
         self.batches = Batches(self.database, self.files)

@@ -5,6 +5,7 @@ each transaction see to: the file's position must be what it was, the status mus
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +21,16 @@ from service.jobs.rows import Key, settle
 from service.jobs.tables import batches, files, results, rows
 from service.jobs.unavailable import StoreUnavailable
 
+log = logging.getLogger("powercut")
+
 WINDOW_LINES = 500
 """Lines of a file that become rows at once, so that a batch of any length takes little space while it runs."""
 WINDOW_BYTES = 4 << 20
 PAGE = 500
 """Results read at once, if they are short."""
 PAGE_CHARS = 8 << 20
+UNREADABLE_S = 3600.0
+"""How long after its end a batch waits for a file that cannot be read."""
 LATE = problem("batch_expired", "the completion window ended before this request could be executed")
 
 
@@ -91,7 +96,8 @@ class Tending:
 
     def _batch(self, connection: Connection, batch_id: str) -> Row[Any] | None:
         late = (batches.c.expires_at < db_now()).label("is_late")
-        query = select(batches, files.c.bytes.label("file_bytes"), late)
+        overdue = (batches.c.expires_at < db_now() - UNREADABLE_S).label("is_overdue")
+        query = select(batches, files.c.bytes.label("file_bytes"), late, overdue)
         query = query.join(files, files.c.id == batches.c.input_file_id)
         return connection.execute(query.where(batches.c.id == batch_id, batches.c.status.in_(OPEN))).first()
 
@@ -121,16 +127,32 @@ class Tending:
         return connection.execute(moved).rowcount == 1
 
     def _expire(self, batch_id: str) -> None:
-        """Everything without a result gets an error as its result, and the batch has expired."""
-        while self._settle_expired(batch_id) or self._read(batch_id):
-            pass
+        """Everything without a result gets an error as its result, and the batch has expired.
+
+        What a file holds that has not been readable for long is given up: the batch ends with what was read.
+        """
+        readable = True
+        while self._settle_expired(batch_id) or readable:
+            readable = readable and self._read_late(batch_id)
         with self.database.write() as connection:
             change(connection, batch_id, ("validating",), "in_progress")
             batch = self._batch(connection, batch_id)
             left = connection.execute(select(rows.c.number).where(rows.c.batch_id == batch_id).limit(1)).first()
-        if batch is None or batch.read_bytes < batch.file_bytes or left is not None:
+        unread = batch is not None and batch.read_bytes < batch.file_bytes and not batch.is_overdue
+        if batch is None or unread or left is not None:
             return  # somebody else reads it too: the next turn goes on
         self._write_down(batch_id, ("in_progress",), "expired")
+
+    def _read_late(self, batch_id: str) -> bool:
+        try:
+            return self._read(batch_id)
+        except StoreUnavailable:
+            with self.database.read() as connection:
+                batch = self._batch(connection, batch_id)
+            if batch is not None and not batch.is_overdue:
+                raise
+            log.exception("the file of an expired batch cannot be read: the batch ends without the rest of it")
+            return False
 
     def _settle_expired(self, batch_id: str) -> bool:
         with self.database.write() as connection:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -54,6 +54,10 @@ def install_jobs(app: FastAPI, runner: Runner, others: RowHandlers) -> Callable[
 async def _sweep(store: Store) -> None:
     while True:
         if store.exists:
-            with suppress(StoreUnavailable):  # the worker says so
+            try:
                 await store.call(store.files.sweep)
+            except StoreUnavailable:  # the worker says so
+                pass
+            except Exception:  # a sweep that fails once is no reason never to sweep again
+                log.exception("unexpected error while looking for expired files")
         await asyncio.sleep(SWEEP_S)

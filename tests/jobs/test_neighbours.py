@@ -113,10 +113,10 @@ def test_a_sweep_leaves_a_file_that_is_being_uploaded(tmp_path: Path, monkeypatc
     sweep = store.files.content.sweep
     begun: list[Any] = []
 
-    def after_a_client_began(known: frozenset[str]) -> None:
+    def after_a_client_began(known: frozenset[str], abandoned_s: float) -> None:
         begun.append(store.files.begin("alice"))
         begun[0].write(data[:-100])
-        sweep(known)
+        sweep(known, abandoned_s)
 
     monkeypatch.setattr(store.files.content, "sweep", after_a_client_began)
     store.files.sweep()

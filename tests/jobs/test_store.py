@@ -13,6 +13,7 @@ from service.jobs.database import db_now
 from service.jobs.rows import LOSSES_LIMIT, Again, Claimed, share_out, unpack
 from service.jobs.store import Store
 from service.jobs.tables import batches, results, rows
+from service.jobs.tend import UNREADABLE_S, WINDOW_LINES
 from service.jobs.unavailable import StoreUnavailable
 from tests.jobs.servers import completion_row
 from tests.jobs.stores import MODEL, answered, batch, look, output, silence, tend_all
@@ -211,6 +212,33 @@ def test_an_expired_batch_has_an_error_for_each_row_also_for_those_never_read(st
     late = output(store, made, "error_file_id")
     assert [line["custom_id"] for line in late] == [f"row-{number}" for number in range(3, 1100)]
     assert {line["error"]["code"] for line in late} == {"batch_expired"}
+
+
+@pytest.mark.parametrize("overdue", [False, True])
+def test_an_expired_batch_waits_for_its_file_but_not_for_ever(
+    overdue: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = batch(store, 1100)
+    store.tending.tend("tender", MODEL)
+    read = store.files.content.read
+
+    def unreadable(file_id: str, offset: int = 0) -> Any:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(store.files.content, "read", unreadable)
+    with store.database.write() as connection:
+        connection.execute(update(batches).values(expires_at=db_now() - (2 * UNREADABLE_S if overdue else 1.0)))
+    if overdue:
+        tend_all(store)
+    else:
+        with pytest.raises(StoreUnavailable):
+            tend_all(store)
+        assert look(store, made)["status"] == "in_progress"
+    monkeypatch.setattr(store.files.content, "read", read)
+    tend_all(store)
+    done = look(store, made)
+    assert done["status"] == "expired"
+    assert len(output(store, made, "error_file_id")) == (WINDOW_LINES if overdue else 1100)
 
 
 def test_results_written_down_half_way_are_written_down_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """The store's files, owners and tables, on both databases."""
 
+import asyncio
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import ApiError
+from service.jobs import wiring
 from service.jobs.database import HEAD, Database, db_now
 from service.jobs.outcome import response_outcome
 from service.jobs.rows import Key
@@ -47,7 +51,7 @@ def test_files_expire_but_not_under_an_open_batch(store: Store) -> None:
     abandoned = store.files.begin("alice")
     abandoned.write(b"half of it")
     with store.database.write() as connection:
-        connection.execute(update(files).values(expires_at=db_now() - 1.0, created_at=db_now() - 7200.0))
+        connection.execute(update(files).values(expires_at=db_now() - 1.0, created_at=db_now() - 7300.0))
     store.files.sweep()
     assert store.files.get("alice", used)["id"] == used
     with pytest.raises(ApiError, match="no file"):
@@ -55,6 +59,54 @@ def test_files_expire_but_not_under_an_open_batch(store: Store) -> None:
     with store.database.read() as connection:
         assert connection.execute(select(files.c.id)).scalars().all() == [used]
     abandoned.drop()
+
+
+def test_an_upload_that_may_still_arrive_is_not_swept(database_url: str | None, tmp_path: Path) -> None:
+    store = Store(settings(tmp_path, database_url, upload_timeout_s=20_000.0))
+    arriving = store.files.begin("alice")
+    arriving.write(b"{}\n")
+    with store.database.write() as connection:
+        connection.execute(update(files).values(created_at=db_now() - 19_000.0))
+    for part in tmp_path.rglob("*.part"):
+        old = time.time() - 19_000.0
+        os.utime(part, (old, old))
+    store.files.sweep()
+    kept = arriving.finish("x", "batch", None)["id"]
+    assert b"".join(store.files.content.read(kept)) == b"{}\n"
+    store.close()
+
+
+def test_a_folder_where_nobody_can_say_that_he_lives_is_an_unavailable_store(tmp_path: Path) -> None:
+    (tmp_path / "workers").write_text("in the way")
+    store = Store(settings(tmp_path, None))
+    with pytest.raises(StoreUnavailable, match="data folder") as said:
+        store.take_over("w")
+    assert str(tmp_path) not in str(said.value)
+    store.close()
+
+
+async def test_a_sweep_that_fails_is_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(settings(tmp_path, None))
+    batch(store, 1)
+    calls = 0
+
+    def fail() -> None:
+        nonlocal calls
+        calls += 1
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(store.files, "sweep", fail)
+    monkeypatch.setattr(wiring, "SWEEP_S", 0.01)
+    sweeping = asyncio.create_task(wiring._sweep(store))
+    while calls < 3:
+        await asyncio.sleep(0.01)
+    assert not sweeping.done()
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)
+    assert "unexpected error while looking for expired files" in caplog.text
+    store.close()
 
 
 def test_a_key_that_stores_too_much_is_told_to_delete_some(database_url: str | None, tmp_path: Path) -> None:
