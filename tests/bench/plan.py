@@ -189,7 +189,7 @@ def step_of(engine: TransformersEngine, number: int, tokens: int) -> MeasuredSte
     """The seconds of a step from runs of 1 row and of 8."""
     few, many = (rows / decode_rate(engine, rows, tokens, number, time.process_time) for rows in KNOWN_ROWS)
     row_s = max(0.0, (many - few) / (KNOWN_ROWS[1] - KNOWN_ROWS[0]))
-    return MeasuredStep(few - row_s, row_s)
+    return MeasuredStep(few - row_s, row_s, row_s)  # on a CPU a position costs what a row does
 
 
 def time_rows(
@@ -212,7 +212,9 @@ def time_rows(
         for method, count in ((name, each) for name, each in AT_ONCE.items() if name in known):
             asked = [prompts[(i + number) % len(prompts)] for i in range(count)]
             cost = answer_cost(method, BASE, known[method])
-            predicted = count / (cost.depth * step.seconds(count * cost.width, NO_LOAD))
+            computed = (statistics.mean(map(len, asked)) + cost.calls) / cost.drawn  # and each call's last position
+            load = Load(0.0, 0.0, computed)
+            predicted = count / (cost.depth * step.seconds(count * cost.width, load))
             seen = run(engine, method, asked, BASE)
             ratios.setdefault(f"requests/s, {method}, {count} at once", []).append(predicted * seen.seconds / count)
     found = [{"figure": name, "median": statistics.median(each), "ratios": each} for name, each in ratios.items()]
