@@ -153,8 +153,8 @@ def report(soak: Soak, warm: Vitals, cold: Vitals, elapsed_s: float, server_s: f
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
-        pytest.param(1800, marks=[pytest.mark.long, pytest.mark.timeout(2400)]),
+        pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        pytest.param(1800, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )
 def test_mixed_traffic_leaves_nothing_behind(seconds: int, tmp_path: Path) -> None:
