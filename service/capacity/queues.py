@@ -2,18 +2,20 @@
 
 import math
 
-from scipy.stats import poisson
+from scipy.special import gammaln, pdtr
 
 
 def erlang_c(servers: int, offered: float) -> float:
     """Probability of having to wait in M/M/c, with `offered` = arrivals · service time < servers; 1 from there on.
 
-    By Erlang's B formula, a Poisson probability over a Poisson sum, so that ten thousand servers overflow nothing.
+    By the B formula, a Poisson probability over a Poisson sum: ten thousand servers overflow nothing.
     """
     if offered >= servers:
         return 1.0
-    log_blocked = float(poisson.logpmf(servers, offered)) - float(poisson.logcdf(servers, offered))
-    blocked = math.exp(log_blocked)
+    if offered == 0.0:
+        return 0.0
+    log_term = servers * math.log(offered) - offered - float(gammaln(servers + 1))
+    blocked = math.exp(log_term) / float(pdtr(servers, offered))
     return blocked / (1 - offered / servers * (1 - blocked))
 
 
