@@ -45,6 +45,7 @@ from service.options import (
     engine_options,
     one_clear_line,
 )
+from service.plan_command import plan_capacity
 from service.recording import check_place, write_page
 from service.render import answer_text
 from service.replicas.command import serve_on_ray
@@ -69,6 +70,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reasoning ou
 app.command("self-check", context_settings=PASS_THROUGH)(check_engine)
 app.command("analyse")(analyse)
 app.command("key")(make_key)
+app.command("plan")(plan_capacity)
 app.add_typer(batch_app, name="batch")
 
 

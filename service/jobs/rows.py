@@ -115,14 +115,18 @@ class Rows:
         outcomes: Sequence[Outcome],
         again: Sequence[Again] = (),
         checkpoints: Mapping[Key, dict[str, Any]] | None = None,
-    ) -> None:
-        """Results, returned rows and checkpoints in one transaction. Nothing happens to rows that are not there."""
+    ) -> list[Outcome]:
+        """Results, returned rows and checkpoints in one transaction. Nothing happens to rows that are not there.
+
+        Returns the outcomes that became results.
+        """
+        counted: list[Outcome] = []
         with self.database.write() as connection:
             by_batch: dict[str, list[Outcome]] = defaultdict(list)
             for outcome in outcomes:
                 by_batch[outcome.key.batch_id].append(outcome)
             for batch_id in sorted(by_batch):
-                settle(connection, batch_id, by_batch[batch_id])
+                counted += settle(connection, batch_id, by_batch[batch_id])
             for each in again:
                 failures = rows.c.failures + int(each.counted)
                 values = {"not_before": db_now() + each.delay_s, "failures": failures, **WAITING}
@@ -130,6 +134,7 @@ class Rows:
             for key, saved in (checkpoints or {}).items():
                 values = {"checkpoint": pack(saved), "losses": 0}
                 connection.execute(update(rows).where(*_of(worker, key)).values(**values))
+        return counted
 
     def release(self, worker: str, *, died: bool) -> None:
         """Give a worker's rows back at once: it stops in order, or is known to have died."""
@@ -244,24 +249,25 @@ def share_out(waiting: Iterable[tuple[Any, ...]], running: Iterable[tuple[Any, .
     return dict(shares)
 
 
-def settle(connection: Connection, batch_id: str, outcomes: Sequence[Outcome]) -> None:
-    """Turn rows into results. What is no row any more is dropped; the batch counts what was turned."""
+def settle(connection: Connection, batch_id: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Turn rows into results, which are returned and which the batch counts. What is no row any more is dropped."""
     batch = connection.execute(select(batches).where(batches.c.id == batch_id).with_for_update()).first()
     if batch is None:
-        return
+        return []
     usage = json.loads(batch.usage)
-    done = {True: 0, False: 0}
+    done: dict[bool, list[Outcome]] = {True: [], False: []}
     for outcome in outcomes:
         place = (rows.c.batch_id == batch_id, rows.c.number == outcome.key.number)
         if connection.execute(delete(rows).where(*place)).rowcount != 1:
             continue
         line = {"batch_id": batch_id, "number": outcome.key.number, "ok": outcome.ok, "line": outcome.line}
         connection.execute(insert(results).values(**line))
-        done[outcome.ok] += 1
+        done[outcome.ok].append(outcome)
         for name in USAGE:
             usage[name] = usage.get(name, 0) + outcome.usage.get(name, 0)
-    counts = {"completed": batches.c.completed + done[True], "failed": batches.c.failed + done[False]}
+    counts = {"completed": batches.c.completed + len(done[True]), "failed": batches.c.failed + len(done[False])}
     connection.execute(update(batches).where(batches.c.id == batch_id).values(**counts, usage=json.dumps(usage)))
+    return done[True] + done[False]
 
 
 def pack(saved: dict[str, Any]) -> bytes:

@@ -216,23 +216,23 @@ class Worker:
         ]
         stages = {place.row.key: dict(place.context.saved) for place in due}
 
-        def save() -> None:
+        def save() -> list[Outcome]:
             plain = {key: to_plain(saved) for key, saved in stages.items()}
-            self._store.rows.save(self.id, outcomes, again, plain)
+            return self._store.rows.save(self.id, outcomes, again, plain)
 
         before = [place.saved_at for place in due]
         for place in due:
             place.unsaved, place.saved_at = False, now  # a stage that ends meanwhile is timed from here
         try:
             async with self._rows_lock:
-                await self._store.call(save)
+                counted = await self._store.call(save)
         except BaseException:
             self._outcomes, self._again = outcomes + self._outcomes, again + self._again
             for place, saved_at in zip(due, before, strict=True):
                 place.unsaved, place.saved_at = True, saved_at
             self._dirty.set()
             raise
-        for outcome in outcomes:
+        for outcome in counted:  # not those of rows that were cancelled, or answered elsewhere, meanwhile
             self._counts.row("done" if outcome.ok else "failed")
         for key in ended:
             self._places.pop(key, None)

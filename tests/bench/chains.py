@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,12 @@ Prompt = tuple[int, ...]
 
 
 def run_chains(
-    engine: TransformersEngine, prompts: Sequence[Prompt], params: PowerParams, seed: int, n: int = 1
+    engine: TransformersEngine,
+    prompts: Sequence[Prompt],
+    params: PowerParams,
+    seed: int,
+    n: int = 1,
+    method: str = "entropy_cut",
 ) -> tuple[list[Answer], list[list[Event]]]:
     """`n` chains on each prompt, together; the chains of a prompt share its tree."""
     events: list[list[Event]] = []
@@ -34,7 +39,7 @@ def run_chains(
             for chain in range(n):
                 events.append([])
                 jobs.append(Job(engine, prompt, params, seed, chain, emit=events[-1].append, tree=tree))
-        return list(await asyncio.gather(*[METHODS["entropy_cut"](job) for job in jobs]))
+        return list(await asyncio.gather(*[METHODS[method](job) for job in jobs]))
 
     return asyncio.run(together()), events
 
@@ -76,8 +81,10 @@ class ReferenceWay:
         return len(schedules) / (time.perf_counter() - start)
 
 
-def decode_rate(engine: TransformersEngine, batch: int, tokens: int, seed: int) -> float:
-    """Tokens per second of proposals of one length with all their statistics."""
+def decode_rate(
+    engine: TransformersEngine, batch: int, tokens: int, seed: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Tokens per second, of this clock, of proposals of one length with all their statistics."""
 
     async def together() -> None:
         requests = [
@@ -95,9 +102,9 @@ def decode_rate(engine: TransformersEngine, batch: int, tokens: int, seed: int) 
         ]
         await asyncio.gather(*[engine.propose(request) for request in requests])
 
-    start = time.perf_counter()
+    start = clock()
     asyncio.run(together())
-    return batch * tokens / (time.perf_counter() - start)
+    return batch * tokens / (clock() - start)
 
 
 def generate_rate(reference: ReferenceWay, batch: int, tokens: int) -> float:

@@ -63,11 +63,11 @@ async def test_stages_that_end_during_a_save_are_saved_by_the_next(
     saves: list[int] = []
     save = store.rows.save
 
-    def slow(worker: str, outcomes: Any, again: Any, plain: Any) -> None:
+    def slow(worker: str, outcomes: Any, again: Any, plain: Any) -> Any:
         time.sleep(0.02)
         if plain:
             saves.append(len(saves))
-        save(worker, outcomes, again, plain)
+        return save(worker, outcomes, again, plain)
 
     monkeypatch.setattr(store.rows, "save", slow)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def command_server(
-    options: Sequence[str], log: Path, patience_s: float = PATIENCE_S
+    options: Sequence[str], log: Path, patience_s: float = PATIENCE_S, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`powercut serve` as a process, once it is ready; killed at the end if it still runs."""
     port = free_port()
@@ -74,7 +74,7 @@ def command_server(
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         )
         try:
             wait_until(lambda: process.poll() is not None or is_ready(url), "the server to get ready", patience_s)
