@@ -12,8 +12,8 @@ from service.analysis.torch_jobs.sparsity.gates import Gates, Layer
 from service.analysis.torch_jobs.sparsity.train import Course, DensityProblem, Loss, train_constrained
 
 TAU = 2 / 3
-LAYERS = [Layer("few and large", 20, 43), Layer("many", 300, 1), Layer("more", 100, 2)]
-RATES = LM_RATES._replace(num_steps=300, gate_learning_rate=0.1)
+LAYERS = [Layer("few and large", 20, 10), Layer("many", 300, 1), Layer("more", 100, 2)]
+RATES = LM_RATES._replace(num_steps=250, gate_learning_rate=0.1)
 
 
 def make_gates(seed: int = 0) -> Gates:
@@ -41,7 +41,7 @@ def train(target: list[float], *, by_layer: bool, unit: float = 1.0) -> tuple[Ga
     return gates, train_constrained(problem, [], RATES, lambda fraction, note: None, restarts=False)
 
 
-@pytest.mark.parametrize("target", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("target", [0.6, 0.8])
 def test_targets_are_kept_in_few_steps(target: float) -> None:
     gates, course = train([target], by_layer=False)
     assert gates.total_density(gates.layer_densities()).item() == pytest.approx(target, abs=0.01)

@@ -21,7 +21,7 @@ from service.jobs.tables import releases
 from service.settings import Settings
 from tests.jobs.servers import ServerProcess, content, create, finish, jsonl, tabular, upload
 
-BUDGET, COST, DEBITS = 3.0, 0.2, 20
+BUDGET, COST, SETS = 3.0, 1.5, 30
 ROWS = [[float((i * 37) % 101 - 50), float((i * 53) % 89 - 44), 0.5] for i in range(64)]
 BODY: dict[str, Any] = {
     "data": ROWS,
@@ -35,19 +35,20 @@ ROW = {"custom_id": "only", "method": "POST", "url": URL, "body": BODY}
 
 
 def debit_often(url: str | None, folder: Path, begin: Barrier, told: Any) -> None:
-    """What each process does: debits until nothing is left, beginning with the others; tells how many went through."""
+    """What each process does: debits twice from each data set, when the others do; tells how many went through."""
     database = Database(url, folder)
     ledger = StoreLedger(database, Settings(data_dir=folder, privacy_budget_epsilon=BUDGET))
     with database.read() as connection:
         connection.execute(select(releases))  # connected before it begins
-    begin.wait(60)
     went = 0
-    for _ in range(DEBITS):
-        try:
-            ledger.debit("alice", Charge("survey", None, COST, 1e-9, "digest"))
-            went += 1
-        except BudgetSpent:
-            pass
+    for number in range(SETS):
+        begin.wait(60)
+        for _ in range(2):
+            try:
+                ledger.debit("alice", Charge(f"survey-{number}", None, COST, 1e-9, "digest"))
+                went += 1
+            except BudgetSpent:
+                pass
     database.close()
     told.put(went)
 
@@ -70,7 +71,7 @@ def keep_snapshots(database_url: str) -> None:
 
 
 def test_processes_that_debit_at_once_never_overspend(database_url: str | None, tmp_path: Path) -> None:
-    """Each of two has more debits than the budget: exactly what fits goes through, whoever gets it."""
+    """Four debits of each data set, of which two fit: exactly those go through, whoever gets them."""
     if database_url is not None:
         keep_snapshots(database_url)
     stored(database_url, tmp_path)  # the tables are made
@@ -84,8 +85,10 @@ def test_processes_that_debit_at_once_never_overspend(database_url: str | None, 
         process.join(60)
         assert process.exitcode == 0
     kept = stored(database_url, tmp_path)
-    assert sum(went) == len(kept) == round(BUDGET / COST)
-    assert sum(Decimal(row.epsilon) for row in kept) == Decimal(str(BUDGET))
+    assert sum(went) == len(kept)
+    for number in range(SETS):
+        spent = [Decimal(row.epsilon) for row in kept if row.dataset_id == f"survey-{number}"]
+        assert sum(spent) == Decimal(str(BUDGET)), "never more, and never less for a lock"
 
 
 def test_two_debits_under_one_name_are_one(database_url: str | None, tmp_path: Path) -> None:
