@@ -1,12 +1,14 @@
 """The controller of densities: what a step moves, what it does not depend on, and targets kept in few steps."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from service.analysis.constrained_sparsity.check import LM_RATES
+from service.analysis.frame import AnalysisError
 from service.analysis.torch_jobs.sparsity.control import GateDescent, PiControl
 from service.analysis.torch_jobs.sparsity.gates import Gates, Layer
 from service.analysis.torch_jobs.sparsity.train import Course, DensityProblem, Loss, train_constrained
@@ -116,3 +118,14 @@ def test_multipliers_are_those_of_the_written_controller() -> None:
     control.step()
     assert multiplier.item() == 0.0
     assert not math.copysign(1.0, multiplier.item()) < 0
+
+
+@pytest.mark.parametrize("controller", ["ascent", "proportional_integral"])
+def test_a_training_that_diverges_fails_with_its_step(controller: Literal["ascent", "proportional_integral"]) -> None:
+    """Whatever multipliers follow, a loss that is no number is no result."""
+    losses = iter([1.0, 1.0, 1.0, float("inf")])
+    problem = DensityProblem(lambda gates: next(losses) * torch.cat(gates).sum(), make_gates(), [0.5], by_layer=False)
+    rates = RATES._replace(controller=controller)
+    with pytest.raises(AnalysisError, match="step 3") as failed:
+        train_constrained(problem, [], rates, lambda fraction, note: None, restarts=False)
+    assert (failed.value.status, failed.value.code) == (500, "diverged")
