@@ -1,7 +1,5 @@
 """Gates on a frozen language model: what they cut is what they say, and the density that was asked for is reached."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from service.analysis.frame import About, AnalysisError, Context
 from service.analysis.torch_jobs import sparsity
 from service.analysis.torch_jobs.sparsity.lm import Frozen, gated, padded
 
-DOCS = Path(__file__).parents[2] / "docs"
 WORDS = [f"w{number}" for number in range(60)]
 PROMPTS = [" ".join(WORDS[(start * step) % 60] for step in range(1, 14)) for start in range(1, 17)]
 
@@ -120,26 +117,3 @@ def test_an_engine_without_a_checkpoint_is_refused() -> None:
     with pytest.raises(AnalysisError) as refused:
         prune(None, 0.5)
     assert refused.value.field == "model.type"
-
-
-def paragraphs(*names: str) -> list[str]:
-    """Texts of our own documentation."""
-    texts = [part.strip() for name in names for part in re.split(r"\n\s*\n", (DOCS / name).read_text())]
-    return [text[:2000] for text in texts if len(text) > 200]
-
-
-@pytest.mark.long
-@pytest.mark.model
-@pytest.mark.timeout(5400)
-def test_the_default_model_keeps_a_density_and_most_of_its_perplexity() -> None:
-    model = {
-        "prompts": paragraphs("method.md", "methods.md", "engines.md", "api.md")[:32],
-        "evaluation_prompts": paragraphs("speed.md", "diagnostics.md")[:16],
-        "context_tokens": 16,
-    }
-    optimizer = {"num_steps": 250, "batch_size": 2, "gate_learning_rate": 0.06}
-    reply = prune("default", 0.8, model=model, optimizer=optimizer, gates={"drop_rate": 0.2})
-    print(reply.expected_density, reply.metrics, reply.purged.parameter_fraction)
-    assert reply.constraint_satisfied
-    assert isinstance(reply.metrics, LmMetrics)
-    assert reply.metrics.perplexity > reply.metrics.dense_perplexity > 1
