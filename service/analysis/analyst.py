@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from service.analysis.run import SEED_BITS, Outcome, choose_seed
 from service.errors import ApiError, describe_validation
 from service.settings import Settings
 
+log = logging.getLogger("powercut.analysis")
 PREFIX = "/v1/analysis/"
 REGISTRY = "service.analysis:ANALYSES"
 RowHandler = Callable[[dict[str, Any], Any], Awaitable[dict[str, Any]]]
@@ -109,7 +111,8 @@ class Analyst:
                 if analysis.seeded and body.get("seed") is None:
                     body = {**body, "seed": seed_of(context) % (1 << SEED_BITS)}
                 caller = Caller(context.owner, f"{context.key.batch_id}/{context.key.number}")
-                return await self.analyse(analysis.name, body, caller=caller)
+                progress = log_tenths(f"{analysis.name}, row {caller.call_id}")
+                return await self.analyse(analysis.name, body, progress=progress, caller=caller)
 
             return answer
 
@@ -194,6 +197,19 @@ class Analyst:
     async def aclose(self) -> None:
         """End every process."""
         await self.pool.aclose()
+
+
+def log_tenths(what: str) -> Progress:
+    """A line of the log for each tenth that is done, without the note: a row's reply may come hours later."""
+    logged = 0
+
+    def progress(fraction: float, note: str) -> None:
+        nonlocal logged
+        if (tenths := int(10 * fraction + 1e-9)) > logged:
+            logged = tenths
+            log.info("%s: %d %% done", what, 10 * tenths)
+
+    return progress
 
 
 def refusal(error: AnalysisError) -> ApiError:

@@ -100,7 +100,11 @@ class Database:
         try:
             place = make_url(url).set(drivername="postgresql+psycopg")
             connect = {"connect_timeout": 5, "options": "-c statement_timeout=60000", "tcp_user_timeout": 10_000}
-            return create_engine(place, pool_pre_ping=True, pool_timeout=10, connect_args=connect)
+            # Whatever this database's default is: what waited for a lock must see what was committed meanwhile.
+            isolation = "READ COMMITTED"
+            return create_engine(
+                place, isolation_level=isolation, pool_pre_ping=True, pool_timeout=10, connect_args=connect
+            )
         except (ArgumentError, ValueError):
             raise ValueError("database_url: not a URL like postgresql://user:password@host/name") from None
         except (ModuleNotFoundError, NoSuchModuleError):

@@ -73,6 +73,7 @@ def test_five_decades_of_penalties_miss_and_restarts_matter() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_the_dual_rate_hardly_matters() -> None:
     for target in (0.2, 0.5, 0.8):
         found = [

@@ -1,7 +1,5 @@
 """Gates on a frozen language model: what they cut is what they say, and the density that was asked for is reached."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from service.analysis.frame import About, AnalysisError, Context
 from service.analysis.torch_jobs import sparsity
 from service.analysis.torch_jobs.sparsity.lm import Frozen, gated, padded
 
-DOCS = Path(__file__).parents[2] / "docs"
 WORDS = [f"w{number}" for number in range(60)]
 PROMPTS = [" ".join(WORDS[(start * step) % 60] for step in range(1, 14)) for start in range(1, 17)]
 
@@ -44,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def prune(checkpoint: str | None, target: float, **changes: Any) -> SparsityResponse:
     model = {"type": "served_lm", "prompts": PROMPTS, "context_tokens": 12} | changes.pop("model", {})
-    body = {"model": model, "constraint": {"target_density": target}, "seed": 0, "gates": {"drop_rate": 0.1}} | changes
+    body = {"model": model, "constraint": {"target_density": target}, "seed": 0} | changes
     request = SparsityRequest.model_validate(body)
     return sparsity.compute(request, Context(0, about=About(checkpoint=checkpoint)))
 
@@ -72,10 +69,15 @@ def test_open_gates_change_nothing_and_a_closed_one_cuts_its_columns(checkpoint:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [0.6])
+@pytest.mark.parametrize("target", [0.6, 0.8])
 def test_a_density_is_reached(checkpoint: str, target: float) -> None:
-    reply = prune(checkpoint, target, optimizer={"num_steps": 500, "gate_learning_rate": 0.05})
+    """In few steps, where ascent with Adam falls through its target and does not come back in time."""
+    short = {"num_steps": 150, "gate_learning_rate": 0.1}
+    reply = prune(checkpoint, target, optimizer=short)
+    fallen = prune(checkpoint, target, optimizer={**short, "controller": "ascent"})
     assert reply.expected_density == pytest.approx(target, abs=0.01)
+    assert min(density for _, density in reply.density_trace) > target - 0.02
+    assert min(density for _, density in fallen.density_trace) < target - 0.03
     assert reply.layers[:2] == ["block 0 heads", "block 0 channels"]
     assert isinstance(reply.metrics, LmMetrics)
     assert reply.metrics.kl_to_dense > 0
@@ -97,6 +99,8 @@ def test_few_steps_say_that_the_target_was_missed(checkpoint: str) -> None:
         ({"model": {"prompts": ["w1"]}}, "model.prompts.0"),
         ({"model": {"groups": ["mlp_channels", "mlp_channels"]}}, "model.groups"),
         ({"optimizer": {"learning_rate": 1e-3}}, "optimizer.learning_rate"),
+        ({"optimizer": {"dual_learning_rate": 1.0}}, "optimizer.dual_learning_rate"),
+        ({"dual_restarts": True}, "dual_restarts"),
         ({"optimizer": {"num_steps": 20_000, "batch_size": 1024}}, "optimizer.num_steps"),
         ({"baseline_penalties": [0.1]}, "baseline_penalties"),
         ({"dataset": {"features": [[0.0]] * 4, "labels": [0, 1, 0, 1]}}, "dataset"),
@@ -113,26 +117,3 @@ def test_an_engine_without_a_checkpoint_is_refused() -> None:
     with pytest.raises(AnalysisError) as refused:
         prune(None, 0.5)
     assert refused.value.field == "model.type"
-
-
-def paragraphs(*names: str) -> list[str]:
-    """Texts of our own documentation."""
-    texts = [part.strip() for name in names for part in re.split(r"\n\s*\n", (DOCS / name).read_text())]
-    return [text[:2000] for text in texts if len(text) > 200]
-
-
-@pytest.mark.long
-@pytest.mark.model
-@pytest.mark.timeout(5400)
-def test_the_default_model_keeps_a_density_and_most_of_its_perplexity() -> None:
-    model = {
-        "prompts": paragraphs("method.md", "methods.md", "engines.md", "api.md")[:32],
-        "evaluation_prompts": paragraphs("speed.md", "diagnostics.md")[:16],
-        "context_tokens": 16,
-    }
-    optimizer = {"num_steps": 250, "batch_size": 2, "gate_learning_rate": 0.06}
-    reply = prune("default", 0.8, model=model, optimizer=optimizer, gates={"drop_rate": 0.2})
-    print(reply.expected_density, reply.metrics, reply.purged.parameter_fraction)
-    assert reply.constraint_satisfied
-    assert isinstance(reply.metrics, LmMetrics)
-    assert reply.metrics.perplexity > reply.metrics.dense_perplexity > 1

@@ -1,6 +1,7 @@
 """`constrained-sparsity` as callers meet it: a job in a process of its own, and what is refused before it trains."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -38,7 +39,9 @@ def test_it_is_a_job(http: httpx.Client) -> None:
     assert reply.json()["error"]["code"] == "job_only"
 
 
-def test_a_row_of_a_batch_trains_with_progress_and_an_infeasible_one_is_told_the_floor() -> None:
+def test_a_row_of_a_batch_trains_with_progress_and_an_infeasible_one_is_told_the_floor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run() -> None:
         analyst, seen = Analyst(Settings()), []
         reply = await analyst.analyse("constrained-sparsity", EXAMPLE, progress=lambda done, note: seen.append(done))
@@ -51,6 +54,12 @@ def test_a_row_of_a_batch_trains_with_progress_and_an_infeasible_one_is_told_the
             await analyst.analyse("constrained-sparsity", changed(constraint={"target_density": 0.04}))
         assert (refused.value.status, refused.value.param) == (422, "constraint.target_density")
         assert "0.0471" in refused.value.message
+        handlers = analyst.row_handlers(lambda context: 0)
+        row = SimpleNamespace(owner="alice", key=SimpleNamespace(batch_id="batch_1", number=7))
+        with caplog.at_level("INFO", "powercut.analysis"):
+            await handlers[PATH](changed(optimizer={"num_steps": 20}), row)
+        tenths = [record.getMessage() for record in caplog.records]
+        assert tenths == [f"constrained-sparsity, row batch_1/7: {tenth} % done" for tenth in range(10, 101, 10)]
         assert not analyst.pool.idle
         await analyst.aclose()
 
@@ -68,6 +77,7 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
     ({"dataset": {"labels": [0, 1, 0, 1]}}, "dataset.labels"),
     ({"dataset": {"features": [*ROWS[:-1], [1.0]]}}, "dataset.features"),
     ({"dataset": {"test_fraction": 0.001}}, "dataset.test_fraction"),
+    ({"dual_restarts": False, "optimizer": {"controller": "proportional_integral"}}, "dual_restarts"),
     (
         {"model": {"hidden_sizes": [1024] * 4}, "optimizer": {"num_steps": 20_000, "batch_size": 1024}},
         "optimizer.num_steps",
@@ -98,6 +108,9 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"model": {"hidden_sizes": []}}, "model"),
     ({"model": {"hidden_sizes": [0]}}, "model"),
     ({"model": {"type": "cnn"}}, "model"),
+    ({"model": {"type": "served_lm", "prompts": ["a b"], "groups": [], "hidden_sizes": None}}, "model"),
+    ({"optimizer": {"learning_rate": 0.0}}, "optimizer.learning_rate"),
+    ({"optimizer": {"controller": "newton"}}, "optimizer.controller"),
     ({"pruning": True}, "pruning"),
 ]
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from service.analysis.constrained_sparsity.gates import floor, initial_density
-from service.analysis.constrained_sparsity.schema import Dataset, Mlp, SparsityRequest
+from service.analysis.constrained_sparsity.schema import Controller, Dataset, Mlp, SparsityRequest
 from service.analysis.frame import AnalysisError, Notice
 
 MAX_CELLS = 4_000_000
@@ -22,10 +22,13 @@ class Rates(NamedTuple):
     dual_learning_rate: float
     num_steps: int
     batch_size: int
+    controller: Controller
 
 
-MLP_RATES = Rates(1e-3, 1e-2, 0.1, 4000, 128)
-LM_RATES = Rates(0.0, 2e-2, 1.0, 3000, 4)
+MLP_RATES = Rates(1e-3, 1e-2, 0.1, 4000, 128, "ascent")
+LM_RATES = Rates(0.0, 2e-2, 1.0, 3000, 4, "proportional_integral")
+MLP_DROP_RATE, LM_DROP_RATE = 0.3, 0.05
+"""Frozen weights cannot learn to bear the noise of half-open gates: those of a language model begin almost open."""
 GATES_PER_DUAL_RATE = 264
 """A gate feels a multiplier by its share of the parameters: with 264 gates the rate 1 was right, with more it grows."""
 
@@ -36,9 +39,16 @@ def rates(request: SparsityRequest) -> Rates:
     return (MLP_RATES if isinstance(request.model, Mlp) else LM_RATES)._replace(**given)
 
 
+def drop_rate(request: SparsityRequest) -> float:
+    """ρ: as given, or what the kind of model needs."""
+    default = MLP_DROP_RATE if isinstance(request.model, Mlp) else LM_DROP_RATE
+    return default if request.gates.drop_rate is None else request.gates.drop_rate
+
+
 def check(request: SparsityRequest) -> None:
     """Raise `AnalysisError` for a request that cannot be trained."""
     check_targets(request)
+    check_controller(request)
     if isinstance(request.model, Mlp):
         check_mlp(request.model, request)
     else:
@@ -56,6 +66,22 @@ def check_targets(request: SparsityRequest) -> None:
             raise AnalysisError("constraint.target_density", message, code="infeasible_target")
     if request.constraint.scope == "model" and isinstance(targets, list):
         raise AnalysisError("constraint.target_density", "one number, for the scope is the model")
+
+
+def check_controller(request: SparsityRequest) -> None:
+    """What belongs to ascent is refused where another controller sets the multipliers."""
+    if rates(request).controller == "ascent":
+        return
+    if request.optimizer.dual_learning_rate is not None:
+        message = "only of controller ascent: proportional_integral finds its gains itself"
+        raise AnalysisError("optimizer.dual_learning_rate", message)
+    if request.dual_restarts is not None:
+        raise AnalysisError("dual_restarts", "only of controller ascent: proportional_integral needs none")
+
+
+def restarts(request: SparsityRequest) -> bool:
+    """Whether a met constraint's multiplier goes back to 0."""
+    return rates(request).controller == "ascent" and request.dual_restarts is not False
 
 
 def check_mlp(model: Mlp, request: SparsityRequest) -> None:
@@ -129,7 +155,7 @@ def targets(request: SparsityRequest, layers: int) -> list[float]:
 def notices(request: SparsityRequest) -> list[Notice]:
     """Targets that ask for nothing."""
     given = request.constraint.target_density
-    start = initial_density(request.gates.drop_rate, request.gates.temperature)
+    start = initial_density(drop_rate(request), request.gates.temperature)
     if min(given) >= start if isinstance(given, list) else given >= start:
         message = f"the density starts at {start:.3f}, which meets every target: nothing has to be pruned"
         return [Notice(code="trivial_target", message=message)]

@@ -11,6 +11,7 @@ Target = Annotated[float, Field(gt=0, le=1)]
 Prompts = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=8000)]], Field(min_length=1, max_length=256, fail_fast=True)
 ]
+Controller = Literal["ascent", "proportional_integral"]
 Group = Literal["attention_heads", "mlp_channels"]
 
 
@@ -60,15 +61,18 @@ class Gating(AnalysisRequest):
     """How gates begin and how sharp they are."""
 
     temperature: float = Field(default=2 / 3, gt=0, lt=1)
-    drop_rate: float = Field(default=0.3, gt=0, lt=1)
+    drop_rate: float | None = Field(default=None, gt=0, lt=1, description="default 0.3, of a served_lm 0.05")
 
 
 class Optimizer(AnalysisRequest):
     """Steps and rates. What is left out is what the kind of model needs: see the documentation."""
 
+    controller: Controller | None = Field(
+        default=None, description="of the multipliers; default ascent, of a served_lm proportional_integral"
+    )
     learning_rate: Rate | None = Field(default=None, description="of the weights of an mlp; default 1e-3")
     gate_learning_rate: Rate | None = None
-    dual_learning_rate: float | None = Field(default=None, gt=0, le=1e6)
+    dual_learning_rate: float | None = Field(default=None, gt=0, le=1e6, description="of controller ascent")
     num_steps: int | None = Field(default=None, ge=1, le=20_000)
     batch_size: int | None = Field(default=None, ge=1, le=1024)
 
@@ -81,7 +85,9 @@ class SparsityRequest(SeededRequest):
     dataset: Dataset | None = None
     """features and labels, for the perceptron"""
     constraint: Constraint
-    dual_restarts: bool = Field(default=True, description="a met constraint's multiplier goes back to 0")
+    dual_restarts: bool | None = Field(
+        default=None, description="of controller ascent: a met constraint's multiplier goes back to 0; default true"
+    )
     gates: Gating = Field(default_factory=Gating)
     """the shape and the start of the gates"""
     optimizer: Optimizer = Field(default_factory=Optimizer)

@@ -41,12 +41,20 @@ class Gates(torch.nn.Module):
         noise = torch.randn(sum(self.sizes), generator=generator) * INITIAL_SPREAD
         self.log_alpha = torch.nn.Parameter(noise + log((1 - drop_rate) / drop_rate))
         self.register_buffer("layer_weight", torch.tensor([float(layer.num_gates * layer.owned) for layer in layers]))
+        self.loss_gradient: Tensor | None = None
 
     def sample(self) -> list[Tensor]:
         """One draw of every gate, by layer."""
         u = torch.rand(self.log_alpha.shape, generator=self.generator).clamp(EDGE, 1 - EDGE)
-        s = torch.sigmoid((torch.log(u) - torch.log1p(-u) + self.log_alpha) / self.temperature)
+        logits = self.log_alpha.view_as(self.log_alpha)
+        if logits.requires_grad:
+            logits.register_hook(self._keep)
+        s = torch.sigmoid((torch.log(u) - torch.log1p(-u) + logits) / self.temperature)
         return list((s * (ZETA - GAMMA) + GAMMA).clamp(0, 1).split(self.sizes))
+
+    def _keep(self, gradient: Tensor) -> None:
+        """What came back through a sample is the loss's; the constraints' part comes by another way."""
+        self.loss_gradient = gradient
 
     def medians(self) -> list[Tensor]:
         """Every gate's median, which is 0 exactly where P[z ≠ 0] ≤ 1/2."""
@@ -62,6 +70,15 @@ class Gates(torch.nn.Module):
         """The layers' densities weighted by their parameters, [1]."""
         weight = self.get_buffer("layer_weight")
         return (by_layer @ weight / weight.sum())[None]
+
+    @torch.no_grad()
+    def slopes(self, *, by_layer: bool) -> Tensor:
+        """∂g/∂log α of every gate, g its layer's density or the model's, [G]."""
+        active = torch.sigmoid(self.log_alpha - active_shift(self.temperature))
+        weight = self.get_buffer("layer_weight")
+        share = torch.ones_like(weight) if by_layer else weight / weight.sum()
+        each = (share / torch.tensor(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
+        return each * active * (1 - active)
 
     @torch.no_grad()
     def clamp(self) -> None:

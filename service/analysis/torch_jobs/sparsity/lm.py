@@ -15,7 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sampler.engines.huggingface.checkpoint import resolve
-from service.analysis.constrained_sparsity.check import GATES_PER_DUAL_RATE, check_target_count, rates, targets
+from service.analysis.constrained_sparsity.check import (
+    GATES_PER_DUAL_RATE,
+    check_target_count,
+    drop_rate,
+    rates,
+    restarts,
+    targets,
+)
 from service.analysis.constrained_sparsity.schema import LmMetrics, Purged, ServedLm, SparsityRequest
 from service.analysis.frame import AnalysisError, Context
 from service.analysis.torch_jobs.sparsity.gates import Gates, Layer
@@ -158,11 +165,11 @@ def train_lm(request: SparsityRequest, model: ServedLm, context: Context) -> Par
         settings = settings._replace(dual_learning_rate=max(1.0, num_gates / GATES_PER_DUAL_RATE))
     generator = torch.Generator().manual_seed(int(context.rng.integers(1 << 62)))
     layers = [site.layer for site in sites]
-    gates = Gates(layers, request.gates.temperature, request.gates.drop_rate, generator)
+    gates = Gates(layers, request.gates.temperature, drop_rate(request), generator)
     loss = loss_of(frozen, sites, prompts, settings.batch_size, generator)
     by_layer = request.constraint.scope == "layer"
     problem = DensityProblem(loss, gates, targets(request, len(sites)), by_layer=by_layer)
-    course = train_constrained(problem, [], settings, context.report, restarts=request.dual_restarts)
+    course = train_constrained(problem, [], settings, context.report, restarts=restarts(request))
     metrics = evaluate(frozen, sites, gates.medians(), evaluation)
     return Parts(gates, course, metrics, purged(gates), [])
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.analysis.constrained_sparsity.check import Rates, rates, targets
+from service.analysis.constrained_sparsity.check import Rates, drop_rate, rates, restarts, targets
 from service.analysis.constrained_sparsity.schema import Baseline, Dataset, Mlp, MlpMetrics, Purged, SparsityRequest
 from service.analysis.frame import Context
 from service.analysis.torch_jobs.sparsity.gates import Gates, Layer
@@ -106,8 +106,8 @@ class Training:
         self.request, self.data, self.rates = request, data, rates(request)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         self.sizes = [data.width, *model.hidden_sizes, data.classes]
-        self.network = Network(self.sizes, request.gates.drop_rate, generator)
-        self.gates = Gates(self.network.layers(), request.gates.temperature, request.gates.drop_rate, generator)
+        self.network = Network(self.sizes, drop_rate(request), generator)
+        self.gates = Gates(self.network.layers(), request.gates.temperature, drop_rate(request), generator)
         self.next_batch = data.batches(self.rates.batch_size, generator)
         self.generator = generator
 
@@ -138,7 +138,7 @@ def train_mlp(request: SparsityRequest, model: Mlp, dataset: Dataset, context: C
     by_layer = request.constraint.scope == "layer"
     problem = DensityProblem(training.loss(), training.gates, wanted, by_layer=by_layer)
     course = train_constrained(
-        problem, training.network.parameters, training.rates, part(0), restarts=request.dual_restarts
+        problem, training.network.parameters, training.rates, part(0), restarts=restarts(request)
     )
     baselines = [
         penalised(Training(request, model, data, context.rng), penalty, part(1 + number))

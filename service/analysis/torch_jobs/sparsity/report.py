@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from service.analysis.constrained_sparsity.check import notices, targets
+from service.analysis.constrained_sparsity.check import drop_rate, notices, targets
 from service.analysis.constrained_sparsity.gates import floor, initial_density
 from service.analysis.constrained_sparsity.schema import (
     Baseline,
@@ -58,7 +58,7 @@ def respond(request: SparsityRequest, context: Context, parts: Parts) -> Sparsit
         constraint_satisfied=violation <= TOLERANCE,
         tolerance=TOLERANCE,
         lowest_density=floor(request.gates.temperature),
-        initial_density=initial_density(request.gates.drop_rate, request.gates.temperature),
+        initial_density=initial_density(drop_rate(request), request.gates.temperature),
         gated_parameters=sum(layer.num_gates * layer.owned for layer in gates.layers),
         purged=parts.purged,
         metrics=parts.metrics,

@@ -1,7 +1,7 @@
 """Descent in weights and gates, ascent in multipliers: cooper's simultaneous updates, with dual restarts put back.
 
 The paper's library reset the multiplier of a met constraint to 0; cooper 1.x does not, and without it the density
-falls far below its target. Here it is done after each step.
+falls far below its target. Here it is done after each step. `control` is the other way to hold a density.
 """
 
 import math
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from service.analysis.constrained_sparsity.check import Rates
 from service.analysis.frame import AnalysisError
+from service.analysis.torch_jobs.sparsity.control import GateDescent, PiControl
 from service.analysis.torch_jobs.sparsity.gates import Gates
 
 TRACE_POINTS = 200
@@ -37,19 +38,19 @@ class Course(NamedTuple):
 
 
 class DensityProblem(ConstrainedMinimizationProblem):
-    """min E[loss] with density ≤ target, by model (one constraint) or by layer."""
+    """min E[loss] with density ≤ target, by model (one constraint) or by layer; on the way `levels` are the targets."""
 
     def __init__(self, loss: Loss, gates: Gates, targets: list[float], *, by_layer: bool) -> None:
         super().__init__()
         self.loss, self.gates, self.by_layer = loss, gates, by_layer
-        self.targets = torch.tensor(targets)
+        self.targets = self.levels = torch.tensor(targets)
         self.multiplier = DenseMultiplier(num_constraints=len(targets))
         self.density = Constraint(constraint_type=ConstraintType.INEQUALITY, multiplier=self.multiplier)
 
     def compute_cmp_state(self) -> CMPState:
         """Loss of one sample of gates; violations in closed form."""
         loss = self.loss(self.gates.sample())
-        state = ConstraintState(violation=self.constrained() - self.targets)
+        state = ConstraintState(violation=self.constrained() - self.levels)
         return CMPState(loss=loss, observed_constraints={self.density: state})
 
     def constrained(self) -> Tensor:
@@ -65,12 +66,22 @@ class DensityProblem(ConstrainedMinimizationProblem):
 
 def primal_optimizers(weights: list[Tensor], gates: Gates, rates: Rates) -> list[torch.optim.Optimizer]:
     """Adam for weights, if they are trained, and for gates, with rates of their own."""
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Adam(gates.parameters(), lr=rates.gate_learning_rate, fused=True)
-    ]
-    if weights:
-        optimizers.append(torch.optim.Adam(weights, lr=rates.learning_rate, fused=True))
-    return optimizers
+    return [torch.optim.Adam(gates.parameters(), lr=rates.gate_learning_rate, fused=True), *weight_adam(weights, rates)]
+
+
+def weight_adam(weights: list[Tensor], rates: Rates) -> list[torch.optim.Optimizer]:
+    """Adam for weights, if they are trained."""
+    return [torch.optim.Adam(weights, lr=rates.learning_rate, fused=True)] if weights else []
+
+
+def controlled(
+    problem: DensityProblem, weights: list[Tensor], rates: Rates
+) -> tuple[list[torch.optim.Optimizer], PiControl]:
+    """Descent whose scale knows no multiplier, and the multipliers that count on its response."""
+    descent = GateDescent(problem.gates, rates.gate_learning_rate, by_layer=problem.by_layer)
+    begun = problem.constrained().detach()
+    control = PiControl(problem.dual_parameters(), descent, begun, problem.targets, rates.num_steps)
+    return [descent, *weight_adam(weights, rates)], control
 
 
 def train_constrained(
@@ -86,11 +97,19 @@ def train_constrained(
     Raises:
         AnalysisError: The loss is no number any more.
     """
-    ascent = torch.optim.SGD(problem.dual_parameters(), lr=rates.dual_learning_rate, maximize=True)
-    optimizer = SimultaneousOptimizer(problem, primal_optimizers(weights, problem.gates, rates), ascent)
+    control: PiControl | None = None
+    if rates.controller == "ascent":
+        primal = primal_optimizers(weights, problem.gates, rates)
+        dual = torch.optim.SGD(problem.dual_parameters(), lr=rates.dual_learning_rate, maximize=True)
+    else:
+        primal, dual = controlled(problem, weights, rates)
+        control = dual
+    optimizer = SimultaneousOptimizer(problem, primal, dual)
     densities: list[tuple[int, float]] = []
     multipliers: list[tuple[int, float]] = []
     for step in range(rates.num_steps):
+        if control:
+            problem.levels = control.levels()
         rolled = optimizer.roll()
         refuse_nonfinite(rolled.loss, step)
         if restarts:
