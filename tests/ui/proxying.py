@@ -12,6 +12,8 @@ from starlette.background import BackgroundTask
 from tests.service.serving import serving_app
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "host"}
+LINGER_S = 0.5
+"""From the last event to the loss of the connection: a browser may throw away what came together with an error."""
 
 
 async def passed_on(reply: httpx.Response, cut_after: int | None) -> AsyncIterator[bytes]:
@@ -21,6 +23,7 @@ async def passed_on(reply: httpx.Response, cut_after: int | None) -> AsyncIterat
         yield chunk
         events += chunk.count(b"data: ")
         if cut_after is not None and events >= cut_after and "event-stream" in reply.headers["content-type"]:
+            await asyncio.sleep(LINGER_S)
             raise asyncio.CancelledError
 
 

@@ -130,7 +130,7 @@ def test_the_key_is_asked_for_once(visit: Visit, keyed_url: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["Shell", "Python"])
+@pytest.mark.parametrize("form", ["Shell", pytest.param("Python", marks=pytest.mark.long)])
 def test_a_job_is_submitted_as_the_page_says(visit: Visit, keyed_url: str, form: str, tmp_path: Path) -> None:
     page = opened(visit, keyed_url, "constrained-sparsity")
     expect(page.get_by_text("runs as a row of a batch")).to_be_visible()

@@ -220,8 +220,7 @@ def test_a_dropped_stream_is_no_complete_one(visit: Visit, url: str) -> None:
     with at_a_path(url, cut_after=3) as proxied:
         page = visit(f"{proxied}/ui/", tolerated=("ERR_INCOMPLETE_CHUNKED_ENCODING",))
         count, ending, received = run(page, STREAM)
-    assert (ending, received) == ("Dropped", count)
-    assert count >= 3
+    assert (ending, received) == ("Dropped", count)  # a browser may drop what came just before the loss
 
 
 def test_an_error_within_a_stream_is_an_error(visit: Visit) -> None:
