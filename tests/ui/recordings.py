@@ -52,7 +52,7 @@ def recording_of(*lanes: dict[str, Any]) -> dict[str, Any]:
 def told(start: int, texts: Sequence[str], rng: random.Random) -> dict[str, Any]:
     """The `tokens` of an event that drew these texts."""
     values = {name: [round(rng.random() * top, 5) for _ in texts] for name, top in TOPS.items()}
-    return {"start": start, "text_start": start, "text": [*texts], "names": {}, **values}
+    return {"start": start, "text_start": start, "text": [*texts], "names": {"6": "<eos>"}, **values}
 
 
 TOPS = {"log_p": -3.0, "log_z": -1.0, "entropy": 3.0}
@@ -74,7 +74,7 @@ def long_recording(tokens: int = 3072, blocks: int = 16, steps: int = 10) -> dic
         length = horizon
         for step in range(1, steps + 1):
             cut = rng.randrange(length)
-            texts = rng.choices(WORDS, k=length - cut)
+            texts = [*rng.choices(WORDS, k=length - cut - 1), ""]  # an end of sequence, which has a name
             accepted = rng.random() < 0.5
             decided = {"accepted": accepted, "moved": accepted, "rejected_early": False, "log_ratio": -1.0}
             terms = {"log_u": -0.5, "power_term": -0.5, "cut_term": -0.5, "log_p": -float(length), "length": length}
