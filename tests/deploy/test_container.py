@@ -22,8 +22,8 @@ from evals.sandbox.syscalls import seccomp_filter
 from service.version import VERSION
 from tests.deploy.image import ROOT, Image, built_image, sizes, why_not_here
 from tests.deploy.running import OPEN_PROC, Container, container, run_once, volume
+from tests.docs.test_readme import readme_request
 from tests.service.serving import wait_until
-from tests.test_readme import readme_request
 
 URL = "http://127.0.0.1:8000"
 START_S = 200.0
