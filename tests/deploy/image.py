@@ -90,6 +90,7 @@ class Buildah:
         self("rm", "--all")
         if self.number(IMAGE):
             self("rmi", IMAGE)
+        self("rmi", "--prune")  # what has no name, of a build that was killed
 
 
 def add_base(buildah: Buildah, folder: Path) -> None:
