@@ -1,7 +1,6 @@
 """The `powercut` command: serve a model, or sample one prompt from the shell."""
 
 import asyncio
-import secrets
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +60,7 @@ from service.replicas.options import (
     refuse_without_ray,
     scale_from,
 )
+from service.seed import drawn_seed
 from service.server import leaving_at_sigterm, serve_app
 from service.settings import settings_from
 from service.settings_options import with_settings
@@ -227,15 +227,16 @@ def sample(
             params = replace(params, **{name: value for name, value in preset.items() if name not in given})
         options = engine_options(context, model, dtype, device, url, api_key, tokenizer, eos_ids)
         loaded = load_engine(engine, options)
-        seed = secrets.randbits(63) if seed is None else seed
+        seed = drawn_seed() if seed is None else seed
         found = asyncio.run(run_all(loaded, prompt, method, params, seed, chains, quiet=as_json, tell=html is not None))
-        if html is not None and isinstance(params, PowerParams):
-            write_page(html, found, prompt, params, loaded)
     texts = [answer_text(answer, loaded.tokenizer, stops) for answer, _ in found]
     if chains == 1:
         show(found[0][0], texts[0], params, as_json)
     else:
         show_all(found, texts, params, as_json)
+    if html is not None and isinstance(params, PowerParams):
+        with one_clear_line():  # last, since a full disk must not lose the answer
+            write_page(html, found, prompt, params, loaded)
 
 
 def check_call(method: str, seed: int | None, *texts: str) -> None:

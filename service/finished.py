@@ -16,7 +16,10 @@ from service.render import answer_text, decoded, finish_reason, plain, power_rep
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One answer, ready to be written. `rest` is the text that no `Piece` has brought yet."""
+    """One answer, ready to be written.
+
+    `rest` is the text that no `Piece` has brought yet, `dropped` counts the events since the last that a stream told.
+    """
 
     index: int
     answer: Answer
@@ -26,6 +29,7 @@ class Finished:
     diagnostics: ChainDiagnostics | None = None
     scored: Scored | None = None
     rest: str = ""
+    dropped: int = 0
 
 
 async def written(plan: Plan, index: int, answer: Answer, events: list[Event], scored: Scored | None) -> Finished:

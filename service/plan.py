@@ -1,6 +1,5 @@
 """From a request to what will run: the method, its parameters, the prompts' ids and the seeds."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ from service.call import Call
 from service.errors import ApiError
 from service.patience import Patience
 from service.prompts import Ask, check_sizes, encode_prompts, length_of, prompt_text
+from service.seed import drawn_seed
 from service.settings import Settings
 
 
@@ -145,7 +145,7 @@ async def _encoded(asked: Asked, method: str, engine: Engine, settings: Settings
     if "chain" in include:
         check_detail(params, len(prompts) * asked.n, settings)
     # One seed means the same answer to the same prompt; without one, equal prompts get different answers.
-    seeds = [secrets.randbits(63) if asked.seed is None else asked.seed for _ in prompts]
+    seeds = [drawn_seed() if asked.seed is None else asked.seed for _ in prompts]
     return Plan(
         method,
         params,

@@ -15,7 +15,7 @@ EVENTS_WAITING = 4096
 """Events that wait for a slow reader. Beyond them they are dropped, and the next one says how many."""
 
 TOKENS_WAITING = 1 << 18
-"""Tokens whose statistics wait for a slow reader, about 10 MiB; beyond them events are dropped too."""
+"""Tokens that wait for a slow reader, about 16 MiB with their statistics; beyond them events are dropped too."""
 
 Result = TypeVar("Result")
 
@@ -30,12 +30,27 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event of the chain of answer `index`, and its trace after it. `dropped` were not told before."""
+    """An event of the chain of answer `index`, and its trace after it. `dropped` of that chain were not told before."""
 
     index: int
     event: Event
     ids: tuple[int, ...]
     dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event that nobody has read yet; `ids` is its trace where that does not follow from the events before it."""
+
+    index: int
+    event: Event
+    ids: tuple[int, ...] | None
+    dropped: int
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it keeps in memory."""
+        return tokens_of(self.event) + len(self.ids or ())
 
 
 class Progress:
@@ -51,7 +66,9 @@ class Progress:
         self._text = [LiveText(plan.tokenizer, plan.params.stop) for _ in range(answers if plan.is_live else 0)]
         self._fresh: list[list[int]] = [[] for _ in self._text]
         self._traces: list[tuple[int, ...]] = [()] * answers
-        self._dropped = self._waiting = 0
+        self._read: list[tuple[int, ...]] = [()] * answers
+        self._dropped = [0] * answers
+        self._waiting = 0
         self._patience = patience
 
     def listener(self, index: int) -> Callable[[Sequence[int]], None]:
@@ -73,11 +90,16 @@ class Progress:
             return
         self._traces[index] = trace_after(self._traces[index], event)
         if self._queue.qsize() >= EVENTS_WAITING or self._waiting >= TOKENS_WAITING:
-            self._dropped += 1
+            self._dropped[index] += 1
             return
-        self._waiting += tokens_of(event)
-        self._queue.put_nowait(Told(index, event, self._traces[index], self._dropped))
-        self._dropped = 0
+        dropped, self._dropped[index] = self._dropped[index], 0
+        item = _Waiting(index, event, self._traces[index] if dropped else None, dropped)
+        self._waiting += item.tokens
+        self._queue.put_nowait(item)
+
+    def dropped(self, index: int) -> int:
+        """How many events of an answer's chain were dropped after the last one that is told."""
+        return self._dropped[index]
 
     async def updates(self, tasks: Sequence[asyncio.Task[Result]]) -> AsyncIterator[Result | Piece | Told]:
         """Everything until all tasks are done, each task's result included; raises the first task's error.
@@ -94,11 +116,16 @@ class Progress:
                 if item.cancelled():  # at the deadline, while nobody read
                     raise timed_out(self._patience.call, self._patience.limit_s or 0.0)
                 yield item.result()
-            elif isinstance(item, Told):
-                self._waiting -= tokens_of(item.event)
-                yield item
+            elif isinstance(item, _Waiting):
+                yield self._told(item)
             elif text := await self._feed(item):
                 yield Piece(item, text)
+
+    def _told(self, item: _Waiting) -> Told:
+        self._waiting -= item.tokens
+        ids = trace_after(self._read[item.index], item.event) if item.ids is None else item.ids
+        self._read[item.index] = ids
+        return Told(item.index, item.event, ids, item.dropped)
 
     async def _feed(self, index: int) -> str:
         fresh, self._fresh[index] = self._fresh[index], []
@@ -112,6 +139,8 @@ class Progress:
 
 
 def tokens_of(event: Event) -> int:
-    """How many tokens' statistics an event carries."""
-    statistics = event.statistics if isinstance(event, Extended | Stepped) else None
-    return 0 if statistics is None else len(statistics.log_p)
+    """How many tokens an event carries, with or without their statistics."""
+    if not isinstance(event, Extended | Stepped):
+        return 0
+    ids = event.ids if isinstance(event, Extended) else event.proposal
+    return max(len(ids), 0 if event.statistics is None else len(event.statistics.log_p))

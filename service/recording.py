@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from sampler.engine import Engine
 from sampler.errors import InvalidParams
 from sampler.events import Event
 from sampler.methods import METHODS
+from sampler.paper import OFF
 from sampler.params import PowerParams
+from service.api.power import ALPHA_MIN, PowerOptions
 from service.render import answer_text, chains_report, finish_reason, power_report, usage_report
 from service.telling import event_report, trace_after
 from service.ui.saved import page_of
 
 VERSION = 1
 """Of the recording's format; `service/ui/static/explorer/recording.js` describes it."""
+NAMED = frozenset({"alpha", "cut_power", "blocks", "steps_per_block", "mode", "top_k", "early_rejection", "tries"})
+"""Parameters that a recording names though they be at their defaults, which may change."""
 Found = Sequence[tuple[Answer, list[Event]]]
 
 
@@ -58,8 +63,7 @@ def recording_of(found: Found, prompt: str, params: PowerParams, engine: Engine)
 def request_of(prompt: str, params: PowerParams, engine: Engine, answers: Sequence[Answer]) -> dict[str, Any]:
     """What one would send to the service for the same run."""
     method = answers[0].method
-    names = ("alpha", "cut_power", "blocks", "steps_per_block", "mode", "top_k", "early_rejection", "tries")
-    used = {name: getattr(params, name) for name in names if name in METHODS[method].fields}
+    power = power_of(method, params)
     return {
         "model": engine.info.model,
         "prompt": prompt,
@@ -67,8 +71,22 @@ def request_of(prompt: str, params: PowerParams, engine: Engine, answers: Sequen
         "n": len(answers),
         "seed": answers[0].seed,
         **({"stop": list(params.stop)} if params.stop else {}),
-        "power": {"method": method, **used},
+        # The service takes an exponent below 1 by the temperature only.
+        **({"temperature": 1 / power.pop("alpha")} if params.alpha < ALPHA_MIN else {}),
+        "power": {"method": method, **power},
     }
+
+
+def power_of(method: str, params: PowerParams) -> dict[str, Any]:
+    """The parameters that the method uses: those that the page names, and all others that are not at their defaults."""
+    defaults = PowerOptions.model_fields
+    used = {
+        field.name: getattr(params, field.name)
+        for field in fields(PowerParams)
+        if field.name in METHODS[method].fields
+        and (field.name in NAMED or getattr(params, field.name) != defaults[field.name].default)
+    }
+    return {name: value for name, value in used.items() if params.mode != "paper" or name not in OFF}
 
 
 def _told(events: Sequence[Event], choice: int, params: PowerParams, engine: Engine) -> list[dict[str, Any]]:

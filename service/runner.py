@@ -83,8 +83,7 @@ class Runner:
             answers = self._start(with_time_left(plan, patience), progress, tasks)
             plan.call.at_end(cancel_at(patience.hard, tasks))  # a reader that has stopped reading is not asked
             async for update in progress.updates(answers):
-                done = isinstance(update, Finished)
-                yield replace(update, rest=progress.rest(update.index, update.text)) if done else update
+                yield with_rest(update, progress) if isinstance(update, Finished) else update
         finally:
             await end_all(tasks)
             plan.ticket.release()
@@ -185,6 +184,11 @@ class Runner:
             seeded=plan.seeded,
             tell_statistics="tokens" in plan.include,
         )
+
+
+def with_rest(done: Finished, progress: Progress) -> Finished:
+    """The answer with what its stream has not brought yet: the rest of its text, and how many events were dropped."""
+    return replace(done, rest=progress.rest(done.index, done.text), dropped=progress.dropped(done.index))
 
 
 def with_time_left(plan: Plan, patience: Patience) -> Plan:

@@ -113,4 +113,6 @@ def _shown(done: Finished, plan: Plan, count: int) -> list[Shown]:
 
 
 def _with_power(choice: dict[str, Any], done: Finished) -> dict[str, Any]:
-    return choice if done.power is None else choice | {"power": done.power}
+    if done.power is None:
+        return choice
+    return choice | {"power": done.power | ({"dropped": done.dropped} if done.dropped else {})}

@@ -50,18 +50,22 @@ def event_report(
 
 
 def tokens_report(event: Extended | Stepped, ids: tuple[int, ...], tokenizer: Tokenizer) -> dict[str, Any]:
-    """The tokens that an event drew: their texts, names of those without one, and their rows' statistics in nats."""
+    """The tokens that an event drew: their texts, names of those without any, and their rows' statistics in nats.
+
+    A token within a character has no text of its own either, but bytes, and no name.
+    """
     assert event.statistics is not None
     columns = {name: getattr(event.statistics, name) for name in ("log_p", "log_z", "entropy")}
     start = event.cut if isinstance(event, Stepped) else len(ids) - len(event.statistics.log_p)
     new = event.proposal if isinstance(event, Stepped) else ids[start:]
     text_start, text = pieces(ids[:start], new, tokenizer)
-    silent = {token for token, piece in zip(new[::-1], text[::-1], strict=False) if not piece}
+    without = {token for token, piece in zip(new[::-1], text[::-1], strict=False) if not piece}
+    silent = [token for token in sorted(without) if not tokenizer.response_bytes([token])]
     return {
         "start": start,
         "text_start": text_start,
         "text": text,
-        "names": {str(token): tokenizer.token_text(token) for token in sorted(silent)},
+        "names": {str(token): tokenizer.token_text(token) for token in silent},
         **{name: [number(round(value, DIGITS)) for value in values.tolist()] for name, values in columns.items()},
     }
 

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from service.analysis.frame import About, Analysis, AnalysisError, AnalysisRequest, load_registry
 from service.analysis.metering import BudgetSpent, Charge, Ledger, ReleaseMismatch, Stored
 from service.analysis.pool import Pool, Progress, Task, WorkerDied, WorkFailed
-from service.analysis.run import SEED_BITS, Outcome, choose_seed
+from service.analysis.run import Outcome, choose_seed
 from service.errors import ApiError, describe_validation
+from service.seed import SEED_BITS
 from service.settings import Settings
 
 log = logging.getLogger("powercut.analysis")

@@ -1,15 +1,13 @@
 """One analysis from request to bytes, in whatever process it is called."""
 
 import io
-import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from service.analysis.described import described
 from service.analysis.frame import About, Analysis, AnalysisRequest, Context
+from service.seed import drawn_seed
 
-SEED_BITS = 53
-"""A drawn seed survives clients whose only number is a double."""
 DPI = 110
 
 
@@ -25,7 +23,7 @@ def choose_seed(analysis: Analysis[Any, Any], request: AnalysisRequest) -> int |
     if not analysis.seeded:
         return None
     given = getattr(request, "seed", None)
-    return secrets.randbits(SEED_BITS) if given is None else given
+    return drawn_seed() if given is None else given
 
 
 def run(

@@ -82,7 +82,7 @@ async def analysis(request: Request) -> Response:
     return await sent(PAGES, "analysis.html", request)
 
 
-@router.get("/saved.html")
+@router.api_route("/saved.html", methods=["GET", "HEAD"])
 async def saved() -> Response:
     """The page that a run is saved in, still without one. Inert here: the policy forbids what stands in the page."""
     return Response(empty_page(), media_type="text/html", headers=dict(HEADERS))
