@@ -15,7 +15,7 @@ from service.patience import Patience
 from service.plan import Plan
 from service.progress import TOKENS_WAITING, Progress
 from service.settings import Settings
-from service.telling import pieces
+from service.telling import pieces, tokens_report
 from tests.service.checks import GOOD, assert_error
 from tests.service.faulty import FaultyEngine
 from tests.service.serving import serving
@@ -97,11 +97,20 @@ def test_a_character_of_several_tokens_is_the_last_one_s() -> None:
     assert pieces([0], [], halves) == (1, [])
 
 
+def test_only_a_token_that_stands_for_no_text_has_a_name() -> None:
+    halves = HalfTokenizer(["a", "é", "!", "", "<eos>"], frozenset({4}))
+    column = np.zeros(4)
+    event = Extended(0, 1, 1, (0, 1, 2, 4), True, 4, Statistics(column, column, column))
+    report = tokens_report(event, event.ids, halves)
+    assert report["text"] == ["a", "", "é", ""]
+    assert report["names"] == {"4": "<eos>"}, "the first half of a character is no token without text"
+
+
 class HalfTokenizer(TabularTokenizer):
-    """0 is "a"; 1 and 2 are the two bytes of "é"; 3 is "!"."""
+    """0 is "a"; 1 and 2 are the two bytes of "é"; 3 is "!", 4 the end."""
 
     def response_bytes(self, ids: Any) -> bytes:
-        return b"".join([b"a", b"\xc3", b"\xa9", b"!"][token] for token in ids)
+        return b"".join([b"a", b"\xc3", b"\xa9", b"!", b""][token] for token in ids)
 
 
 def test_a_budget_that_ends_an_extension_is_told_too() -> None:

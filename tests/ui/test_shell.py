@@ -71,6 +71,14 @@ def test_what_the_browser_has_is_not_sent_again(url: str) -> None:
     assert httpx.head(f"{url}/ui/").headers["etag"] == first.headers["etag"]
 
 
+@pytest.mark.parametrize("path", [*PAGES, "/ui/saved.html", "/ui/static/base.css"])
+def test_a_page_s_head_can_be_asked_for_alone(url: str, path: str) -> None:
+    head, whole = httpx.head(url + path), httpx.get(url + path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "content-type", "content-security-policy"):
+        assert head.headers[name] == whole.headers[name]
+
+
 @pytest.mark.parametrize("path", ["../__init__.py", "%2e%2e/__init__.py", "..%2findex.html", "nothing.js", "", "%00"])
 def test_only_the_parts_of_pages_are_sent(url: str, path: str) -> None:
     reply = httpx.get(f"{url}/ui/static/{path}")
