@@ -135,6 +135,8 @@ class PowerReport(Described):
     """every step, if power.include asks for it"""
     diagnostics: dict[str, Any] | None = None
     """how the chain went, if power.include asks for it"""
+    dropped: int | None = None
+    """of a stream whose reader was too slow: events of this answer that were left out after the last that was told"""
 
 
 class CompletionLogprobs(Described):
