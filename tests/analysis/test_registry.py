@@ -14,7 +14,7 @@ from service.analysis import ANALYSES
 from service.analysis.frame import AnalysisRequest, AnalysisResponse, Context, ReplyPart, SeededRequest
 
 PACKAGE = Path(__file__).parents[2] / "service" / "analysis"
-FRAME = {"analyst", "frame", "metering", "pool", "run", "worker"}
+FRAME = {"analyst", "described", "frame", "metering", "pool", "run", "worker"}
 UNBOUNDED = {"private-subspace.data"}
 """Numbers of any size count as a zero row there: a refusal would tell of a row."""
 
