@@ -1,4 +1,4 @@
-"""What the explorer says of a run: seeds to the last digit, lost events, several tries, paper mode, unseen characters."""
+"""What the explorer says of a run: its seed, lost events, several tries, paper mode, characters that are not seen."""
 
 import json
 from collections.abc import Iterator
