@@ -128,7 +128,7 @@ def test_a_small_file_cannot_fill_the_memory(visit: Visit, url: str) -> None:
 MANY_MOMENTS = """async () => {
     const { Acceptance, LogPi } = await import(new URL("static/explorer/figures.js", document.baseURI));
     const frame = { kind: "kept", stage: 1, stages: 2, logP: -1 };
-    const lane = { method: "entropy_cut", request: { power: {} } };
+    const lane = { method: "entropy_cut", request: { temperature: 2, power: {} } };
     const chains = [{ lane, choice: 0, frames: new Array(150_000).fill(frame) }];
     return [new LogPi(), new Acceptance()].map((figure) => {
         figure.update(chains);
@@ -139,7 +139,7 @@ MANY_MOMENTS = """async () => {
 
 def test_more_moments_than_a_call_can_have_arguments_are_drawn(visit: Visit, url: str) -> None:
     log_pi, acceptance = visit(f"{url}/ui/").evaluate(MANY_MOMENTS)
-    assert log_pi == "log π. Entropy cut is at −4.0 nats."
+    assert log_pi == "log π. Entropy cut is at −0.5 nats.", "α is 1 / temperature"
     assert acceptance == "Acceptance by stage. Entropy cut: – accepted."
 
 

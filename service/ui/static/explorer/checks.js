@@ -39,14 +39,14 @@ function checkLane(lane, name) {
 
 function checkRequest(request, name) {
   need(isObject(request) && isObject(request.power), `${name} has no request`);
-  const { prompt, n, max_tokens: longest, seed, power } = request;
+  const { prompt, n, max_tokens: longest, seed, temperature, power } = request;
   need(typeof prompt === "string", `${name} has no prompt`);
   need(typeof power.method === "string", `${name} has no method`);
   need(isNone(n, () => isWhole(n, CHAINS) && n > 0), `${name} has an impossible number of chains`);
   need(isNone(longest, () => isWhole(longest, LONGEST)), `${name} has an impossible max_tokens`);
   need(isNone(seed, () => Number.isInteger(seed) || typeof seed === "bigint"), `${name} has an impossible seed`);
-  const numbers = [power.alpha, power.cut_power, power.tries];
-  need(numbers.every((value) => isNone(value, isNumber)), `${name} has an alpha, cut_power or tries that is no number`);
+  const numbers = [temperature, power.alpha, power.cut_power, power.tries];
+  need(numbers.every((value) => isNone(value, isNumber)), `${name} has an alpha, temperature, cut_power or tries that is no number`);
 }
 
 function isChoice(choice, chains) {

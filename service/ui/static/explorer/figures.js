@@ -2,6 +2,7 @@
 
 import { svg } from "../dom.js";
 import { Figure, PLOT, bottomAxis, box, keyEntry, scale, ticks, valueAxis } from "./chart.js";
+import { alphaOf } from "./measures.js";
 import { outcomeOf } from "./replay.js";
 import { METHODS, chainName, number } from "./words.js";
 
@@ -25,7 +26,7 @@ export class LogPi extends Figure {
   update(chains) {
     const series = chains.map(({ lane, choice, frames }) => ({
       name: chainName(lane, choice),
-      values: frames.map((frame) => (frame.logP === null ? null : (lane.request.power.alpha ?? 4) * frame.logP)),
+      values: frames.map((frame) => (frame.logP === null ? null : alphaOf(lane.request) * frame.logP)),
     }));
     const known = series.flatMap(({ values }) => values).filter((value) => value !== null);
     this.last = Math.max(1, ...series.map(({ values }) => values.length - 1));

@@ -45,6 +45,11 @@ export function cutLaw(tokens, request) {
   return weights.map((weight) => weight / total);
 }
 
+/** α of a request: an exponent below 1 is asked for by the temperature. */
+export function alphaOf({ power, temperature }) {
+  return power.alpha ?? (temperature > 0 ? 1 / temperature : 4);
+}
+
 /** The values of all tokens of a trace in a measure. */
 export function valuesOf(name, tokens, request) {
   const { of } = MEASURES[name];
