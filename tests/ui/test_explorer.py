@@ -178,7 +178,7 @@ WRONG = {
     "power.blocks": ("2.5", "power.blocks: "),
     "n": ("1000", "n: Input should be less than or equal to 128"),
     "max_tokens": ("-1", "max_tokens: Input should be greater than or equal to 0"),
-    "seed": ("9007199254740993", "seed: a whole number"),
+    "seed": ("9223372036854775808", "seed: a whole number"),
 }
 
 

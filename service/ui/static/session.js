@@ -3,6 +3,7 @@
  */
 
 import { readEvents } from "./events.js";
+import { jsonText, parse } from "./exact.js";
 import { askForKey } from "./keydialog.js";
 
 /** The service's root, wherever a proxy has put it: this file is at `<root>/ui/static/session.js`. */
@@ -74,7 +75,7 @@ export async function callJson(path, options = {}) {
 export async function* stream(path, json, { signal } = {}) {
   const reply = await call(path, { json, accept: "text/event-stream", signal });
   for await (const data of readEvents(reply.body, signal)) {
-    const chunk = JSON.parse(data);
+    const chunk = parse(data);
     if (chunk.error !== undefined) throw new ApiError(chunk.error.message, chunk.error);
     yield chunk;
   }
@@ -87,7 +88,7 @@ export async function models(options = {}) {
 
 async function send(path, options, sentKey) {
   const { json, accept, method, signal } = options;
-  const body = options.body ?? (json === undefined ? undefined : JSON.stringify(json));
+  const body = options.body ?? (json === undefined ? undefined : jsonText(json));
   const headers = new Headers();
   if (accept !== undefined) headers.set("Accept", accept);
   if (sentKey !== null) headers.set("Authorization", `Bearer ${sentKey}`);

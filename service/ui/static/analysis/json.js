@@ -7,14 +7,7 @@
 const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 const LINE = 88;
 
-/** The value of a text; whole numbers beyond 2^53 become BigInt where the browser tells how they were written. */
-export function parse(text) {
-  return JSON.parse(text, (_, value, context) => {
-    const source = context?.source;
-    const isRounded = typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value);
-    return isRounded && /^-?\d+$/.test(source ?? "") ? BigInt(source) : value;
-  });
-}
+export { parse } from "../exact.js";
 
 /** How JSON writes null, a boolean, a number or a string. */
 export function jsonWord(value) {

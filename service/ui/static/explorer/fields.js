@@ -1,5 +1,9 @@
 /** The fields of the form, and what the service allows in them. */
 
+import { LONGEST } from "./replay.js";
+
+const SEED_BITS = 64;
+
 /** Fields by the API's names; `path` is where the request has it and where an error of the API points. */
 export const FIELDS = [
   { path: "power.alpha", label: "α, the power", value: 4, step: "any", hint: "how much likelier answers are preferred" },
@@ -7,7 +11,7 @@ export const FIELDS = [
   { path: "power.blocks", label: "Blocks", value: 4, hint: "stages, each with a longer horizon" },
   { path: "power.steps_per_block", label: "Steps per block", value: 6, hint: "redraws in each stage" },
   { path: "max_tokens", label: "Longest answer", value: 48, hint: "tokens" },
-  { path: "seed", label: "Seed", value: 1, hint: "empty: a new one", least: -Number.MAX_SAFE_INTEGER, most: Number.MAX_SAFE_INTEGER },
+  { path: "seed", label: "Seed", value: 1, hint: "empty: a new one" },
   { path: "n", label: "Chains", value: 1, hint: "4 or more for R-hat" },
   { path: "power.top_k", label: "Support, top k", value: 50, hint: "empty: the whole vocabulary" },
   { path: "power.tries", label: "Tries", value: 4, hint: "endings drawn at each cut", methods: ["multiple_try"] },
@@ -52,12 +56,22 @@ export class FieldError extends Error {
 }
 
 function valueOf(path, text) {
-  if (path === "seed" && text !== "" && !Number.isSafeInteger(Number(text))) {
-    throw new FieldError(path, "a whole number between −9,007,199,254,740,991 and 9,007,199,254,740,991");
+  if (path === "seed") return text === "" ? newSeed() : seedOf(text);
+  if (path === "max_tokens" && Number(text) > LONGEST) {
+    throw new FieldError(path, `this page shows answers of at most ${LONGEST.toLocaleString("en")} tokens`);
   }
   if (text !== "") return Number.isFinite(Number(text)) ? Number(text) : text;
-  if (path === "seed") return newSeed();
   return path === "power.top_k" ? null : undefined;
+}
+
+/** A seed exactly: as a BigInt where a number would round it. */
+function seedOf(text) {
+  if (Number.isSafeInteger(Number(text))) return Number(text);
+  const seed = /^-?\d+$/.test(text) ? BigInt(text) : null;
+  if (seed === null || seed !== BigInt.asIntN(SEED_BITS, seed)) {
+    throw new FieldError("seed", "a whole number of 64 bits, from −2^63 to 2^63 − 1");
+  }
+  return seed;
 }
 
 function newSeed() {

@@ -2,6 +2,7 @@
 
 import { svg } from "../dom.js";
 import { Figure, PLOT, bottomAxis, box, keyEntry, scale, ticks, valueAxis } from "./chart.js";
+import { alphaOf } from "./measures.js";
 import { outcomeOf } from "./replay.js";
 import { METHODS, chainName, number } from "./words.js";
 
@@ -25,11 +26,11 @@ export class LogPi extends Figure {
   update(chains) {
     const series = chains.map(({ lane, choice, frames }) => ({
       name: chainName(lane, choice),
-      values: frames.map((frame) => (frame.logP === null ? null : (lane.request.power.alpha ?? 4) * frame.logP)),
+      values: frames.map((frame) => (frame.logP === null ? null : alphaOf(lane.request) * frame.logP)),
     }));
     const known = series.flatMap(({ values }) => values).filter((value) => value !== null);
     this.last = Math.max(1, ...series.map(({ values }) => values.length - 1));
-    const [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [-1, 0];
+    const [low, high] = known.length ? [-largest(known.map((value) => -value)), largest(known)] : [-1, 0];
     const pad = (high - low || 1) * 0.06;
     const y = scale(low - pad, high + pad, PLOT.bottom, PLOT.top);
     const x = scale(0, this.last, PLOT.left, PLOT.right);
@@ -62,7 +63,7 @@ export class Acceptance extends Figure {
 
   update(chains) {
     const lanes = grouped(chains);
-    const stages = Math.max(1, ...chains.flatMap(({ frames }) => frames.map((frame) => frame.stages)));
+    const stages = Math.max(1, largest(chains.flatMap(({ frames }) => frames.map((frame) => frame.stages))));
     const counts = lanes.map(({ frames }) => fatesByStage(frames, stages));
     const most = Math.max(1, ...counts.flat().map((each) => total(each)));
     const y = scale(0, most, PLOT.bottom, PLOT.top);
@@ -119,6 +120,11 @@ export class Cuts extends Figure {
     this.draw([valueAxis(values, y), below, bottomAxis(labels, "position of the cut"), bars, line], `${said.join("; ")}.`, signs);
     this.numbers(["positions", ...lanes.map(({ name }) => name)], rows);
   }
+}
+
+/** The largest of values that may be more than a call can have arguments; −∞ of none. */
+function largest(values) {
+  return values.reduce((most, value) => Math.max(most, value), -Infinity);
 }
 
 function grouped(chains) {

@@ -1,7 +1,8 @@
 /** Recordings in and out: JSON, the self-contained page, a file that is chosen or dropped. */
 
+import { BadRecording } from "./checks.js";
 import { callPage } from "./page.js";
-import { BadRecording, fromJson, toJson } from "./recording.js";
+import { fromJson, toJson } from "./recording.js";
 
 /** Where the recording goes in the page that is saved; the service writes the same sign. */
 const SLOT = "@recording@";

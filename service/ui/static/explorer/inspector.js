@@ -13,9 +13,9 @@ export class Inspector {
     this.beside = this.element;
   }
 
-  /** Show token i of a trace beside an element. */
-  show(tokens, i, request, beside) {
-    fill(this.element, this.#facts(tokens, i, request));
+  /** Show token i of a trace beside an element; `of` has the `request`, and `isPart`, whether the trace would go on. */
+  show(tokens, i, of, beside) {
+    fill(this.element, this.#facts(tokens, i, of));
     this.element.hidden = false;
     this.beside = beside;
     this.#place(beside);
@@ -41,14 +41,14 @@ export class Inspector {
     dialog.showModal();
   }
 
-  #facts(tokens, i, request) {
+  #facts(tokens, i, { request, isPart }) {
     const token = tokens[i];
     const law = cutLaw(tokens, request);
     const rows = [
       ["entropy", `${number(token.entropy, 3)} nats`],
       ["jump Δ", `${number(jumpOf(tokens, i), 3)} nats`],
       ["log p", `${number(token.logP, 3)} nats`],
-      ["cut here", law === null ? "–" : `${number(100 * law[i], law[i] < 0.1 ? 2 : 0)} %`],
+      ["cut here", law === null ? "–" : `${isPart ? "at most " : ""}${number(100 * law[i], law[i] < 0.1 ? 2 : 0)} %`],
     ];
     return [
       el("p", {}, el("b", {}, `token ${i + 1}`), ` · id ${token.id ?? "unknown"}`),
@@ -73,7 +73,7 @@ export class Inspector {
 /** A token's text as JavaScript would write it, its beginning if it is long. */
 function escaped(token) {
   if (token.text === null) return "text not known";
-  if (token.text === "") return token.name === null ? "part of a character" : `${token.name} (adds no text)`;
+  if (token.text === "") return token.name === null ? "part of a character" : `${visible(token.name)} (adds no text)`;
   const shown = visible(JSON.stringify(head(token.text, PREVIEW)));
   return token.text.length > PREVIEW ? `${shown}… ${count(token.text.length, "character")}` : shown;
 }

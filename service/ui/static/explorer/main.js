@@ -2,18 +2,20 @@
 
 import { byId, el, fill } from "../dom.js";
 import { callJson, models } from "../session.js";
+import { BadRecording } from "./checks.js";
 import { FieldError, boundsOf } from "./fields.js";
 import { download, fileName, onDrop, read, savedPage } from "./files.js";
 import { Form } from "./form.js";
 import { callPage } from "./page.js";
-import { BadRecording, chainsOf, newRecording, toJson } from "./recording.js";
+import { chainsOf, newRecording, toJson } from "./recording.js";
 import { Run, repeats } from "./run.js";
 import { Viewer } from "./viewer.js";
-import { count } from "./words.js";
+import { count, visible } from "./words.js";
 
 class Explorer {
   #run = null;
   #model = null;
+  #isStarting = false;
 
   constructor() {
     this.form = new Form({ run: () => this.start(), stop: () => this.#run?.stop(), open: (file) => this.open(file) });
@@ -38,9 +40,9 @@ class Explorer {
 
   /** Run what the form says, or `requests` again; `before` is the recording that they repeat. */
   async start(requests = null, before = null) {
+    if (this.#isStarting || this.#run !== null) return; // a double click
     this.form.clear();
-    if (this.#model === null) await this.meet();
-    if (this.#model === null) return;
+    if (!(await this.#hasMet())) return;
     const asked = requests ?? this.#requests();
     if (asked === null) return;
     const recording = newRecording(this.#model, asked, new Date().toISOString());
@@ -57,17 +59,26 @@ class Explorer {
     else this.#ended(recording, before);
   }
 
-  /** Show a recording out of a file. */
+  /** Whether the service has said what it serves; asks it again if it has not. */
+  async #hasMet() {
+    if (this.#model !== null) return true;
+    this.#isStarting = true;
+    await this.meet();
+    this.#isStarting = false;
+    return this.#model !== null;
+  }
+
+  /** Show a recording out of a file; if it cannot be shown, all stays as it was. */
   async open(file) {
     this.form.clear();
     try {
       const recording = await read(file);
-      this.#leave();
       this.viewer.open(recording, { atStart: true });
+      this.#leave();
       this.#tell(`${file.name}: a recording of ${recording.model}, ${this.#steps(recording)}.`, recording);
     } catch (error) {
-      if (!(error instanceof BadRecording)) throw error;
-      this.form.say(error.message);
+      const said = error instanceof BadRecording ? error.message : `${file.name} cannot be shown: ${error.message}`;
+      this.form.say(visible(said));
     }
   }
 
@@ -128,7 +139,7 @@ class Explorer {
   #tell(message, recording = null, look = "", ...buttons) {
     const saves = recording === null ? [] : [this.#saveButton("Save as HTML", "html", recording), this.#saveButton("Save as JSON", "json", recording)];
     this.status.hidden = false;
-    fill(this.status, el("p", { class: `notice ${look}` }, message), el("div", { class: "row" }, buttons, saves));
+    fill(this.status, el("p", { class: `notice ${look}` }, visible(message)), el("div", { class: "row" }, buttons, saves));
     this.say(message);
   }
 

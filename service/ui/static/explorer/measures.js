@@ -25,21 +25,29 @@ export function jumpOf(tokens, i) {
 /**
  * c(t|x), the probability that a step cuts at each token; null where the law is not known.
  *
- * With the entropy cut w_t = Δ_t^β, with the uniform one 1. Where all weights are 0 no position can be cut.
+ * With the entropy cut w_t = Δ_t^β, with the uniform one 1. Where all weights are 0 no position can be cut, but in paper
+ * mode any. Of a trace that would have gone on these are upper bounds: more tokens only add to the sum of the weights.
  */
 export function cutLaw(tokens, request) {
-  const { method, cut_power: power = 4 } = request.power;
-  if (method === "uniform_cut" || power === 0) return tokens.map(() => 1 / tokens.length);
+  const { method, mode } = request.power;
+  const power = request.power.cut_power ?? 4;
+  const even = tokens.map(() => 1 / tokens.length);
+  if (method === "uniform_cut" || power === 0) return even;
   const logs = tokens.map((_, i) => {
     const jump = jumpOf(tokens, i);
     return jump === null ? NaN : power * Math.log(jump);
   });
   if (logs.some(Number.isNaN)) return null;
   const high = logs.reduce((most, value) => Math.max(most, value), -Infinity);
-  if (high === -Infinity) return tokens.map(() => 0);
+  if (high === -Infinity) return mode === "paper" ? even : tokens.map(() => 0);
   const weights = logs.map((value) => Math.exp(value - high));
   const total = weights.reduce((all, weight) => all + weight, 0);
   return weights.map((weight) => weight / total);
+}
+
+/** α of a request: an exponent below 1 is asked for by the temperature. */
+export function alphaOf({ power, temperature }) {
+  return power.alpha ?? (temperature > 0 ? 1 / temperature : 4);
 }
 
 /** The values of all tokens of a trace in a measure. */

@@ -45,7 +45,7 @@ export class Panel {
     this.badge.className = `badge ${outcome}`;
     fill(this.badge, el("span", { "aria-hidden": "true" }, OUTCOMES[outcome].glyph), ` ${OUTCOMES[outcome].word}`);
     this.place.textContent = placeOf(frame);
-    this.said.textContent = sentence(frame);
+    this.said.textContent = sentence(frame, this.lane);
     this.numbers.textContent = this.#facts(frame).join(" · ");
     this.note.hidden = frame.gap === 0;
     if (frame.gap) this.note.textContent = `${count(frame.gap, "event")} were lost on the way here: the tokens below may be wrong.`;
@@ -72,7 +72,7 @@ export class Panel {
   #facts(frame) {
     const length = count(frame.after.length, "token");
     const log = `log p = ${number(frame.logP)}`;
-    return [decision(frame), log, length, `${count(frame.drawn, "token")} drawn so far`].filter(Boolean);
+    return [decision(frame, this.lane), log, length, `${count(frame.drawn, "token")} drawn so far`].filter(Boolean);
   }
 
   #tokens(frame, outcome, measure) {
@@ -88,9 +88,10 @@ export class Panel {
       return;
     }
     this.notTaken.className = `other ${outcome}`;
-    this.title.textContent = TITLES[outcome];
+    this.title.textContent = titleOf(outcome, request);
     const context = (outcome === "accepted" ? frame.before : frame.after).slice(0, frame.cut);
-    this.other.show({ tokens: lost, context, request, measure, cut: 0, from: 0, style: `lost ${outcome}` });
+    const isPart = outcome === "early";
+    this.other.show({ tokens: lost, context, request, measure, cut: 0, from: 0, style: `lost ${outcome}`, isPart });
     this.#fade();
     this.stop.hidden = outcome !== "early";
     if (outcome === "early") this.stop.textContent = `⊣ stopped here, after ${count(lost.length, "token")}`;
@@ -102,3 +103,8 @@ const TITLES = {
   rejected: "The new ending, rejected",
   early: "The new ending, given up early",
 };
+const TITLES_OF_TRIES = { ...TITLES, rejected: "The closest try, rejected", early: "A try, given up early" };
+
+function titleOf(outcome, request) {
+  return (request.power.method === "multiple_try" ? TITLES_OF_TRIES : TITLES)[outcome];
+}

@@ -8,18 +8,11 @@
  * tokens' own texts make. `status` is running, done, stopped (by the reader), dropped (by the network) or failed.
  */
 
+import { jsonText, parse } from "../exact.js";
+import { BadRecording, checkRecording } from "./checks.js";
 import { Replay } from "./replay.js";
 
 export const VERSION = 1;
-const STATUSES = ["running", "done", "stopped", "dropped", "failed"];
-
-/** A file that is no recording, or one that cannot be shown; the message is for its reader. */
-export class BadRecording extends Error {
-  constructor(message) {
-    super(message);
-    this.name = "BadRecording";
-  }
-}
 
 /** A recording of these requests, one lane each, in which nothing has happened yet. */
 export function newRecording(model, requests, created) {
@@ -60,18 +53,18 @@ export function chainsOf(lane) {
 /** The recording as a JSON text; a run in progress is saved as stopped here. */
 export function toJson(recording) {
   const lanes = recording.lanes.map((lane) => ({ ...lane, status: lane.status === "running" ? "stopped" : lane.status }));
-  return JSON.stringify({ ...recording, lanes });
+  return jsonText({ ...recording, lanes });
 }
 
 /**
- * A recording out of a file's text, checked to the last event.
+ * A recording out of a file's text, checked to the last event; a seed beyond 2^53 is a BigInt.
  *
  * @throws {BadRecording} Says what is wrong with it.
  */
 export function fromJson(text) {
   let found;
   try {
-    found = JSON.parse(text);
+    found = parse(text);
   } catch (error) {
     throw new BadRecording(`The file is not JSON: ${error.message}.`);
   }
@@ -81,18 +74,12 @@ export function fromJson(text) {
   if (found.powercut_recording !== VERSION) {
     throw new BadRecording(`The recording has version ${shown(found.powercut_recording)}; this page reads version ${VERSION}.`);
   }
-  need(Array.isArray(found.lanes) && found.lanes.length > 0 && found.lanes.length <= 8, "it needs one to eight lanes");
-  for (const [i, lane] of found.lanes.entries()) checkLane(lane, `lane ${i + 1}`);
+  checkRecording(found);
+  for (const [i, lane] of found.lanes.entries()) checkEvents(lane, `lane ${i + 1}`);
   return found;
 }
 
-function checkLane(lane, name) {
-  need(isObject(lane) && isObject(lane.request) && isObject(lane.request.power), `${name} has no request`);
-  need(typeof lane.request.prompt === "string", `${name} has no prompt`);
-  need(typeof lane.method === "string" && STATUSES.includes(lane.status), `${name} has no method or status`);
-  const chains = chainsOf(lane);
-  need(Number.isInteger(chains) && chains >= 1 && chains <= 256, `${name} has an impossible number of chains`);
-  need(Array.isArray(lane.events) && isObject(lane.final) && Array.isArray(lane.final.choices), `${name} has no events`);
+function checkEvents(lane, name) {
   const replay = new Replay(lane);
   try {
     for (const event of lane.events) replay.push(event);
@@ -102,14 +89,6 @@ function checkLane(lane, name) {
   }
 }
 
-function isObject(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function need(condition, message) {
-  if (!condition) throw new BadRecording(`The recording is not complete: ${message}.`);
-}
-
 function shown(value) {
-  return String(JSON.stringify(value)).slice(0, 40);
+  return String(jsonText(value)).slice(0, 40);
 }

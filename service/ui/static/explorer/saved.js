@@ -3,6 +3,7 @@
 import { byId, el } from "../dom.js";
 import { fromJson } from "./recording.js";
 import { Viewer } from "./viewer.js";
+import { visible } from "./words.js";
 
 function begin() {
   const live = byId("live");
@@ -13,7 +14,7 @@ function begin() {
   try {
     const recording = fromJson(text);
     const about = `${recording.model} · seed ${recording.request.seed} · ${recording.created ?? ""}`;
-    byId("explorer").append(el("p", { class: "soft" }, about, " ", saveLink(text)), viewer.element);
+    byId("explorer").append(el("p", { class: "soft" }, visible(about), " ", saveLink(text)), viewer.element);
     viewer.open(recording, { atStart: true });
   } catch (error) {
     byId("explorer").append(el("p", { class: "notice bad", role: "alert" }, error.message));

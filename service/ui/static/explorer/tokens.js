@@ -24,6 +24,7 @@ export class TokenView {
     this.request = null;
     this.tokens = [];
     this.offset = 0;
+    this.isPart = false;
     this.context = [];
     this.element = el("div", {
       class: "tokens",
@@ -45,11 +46,12 @@ export class TokenView {
    * Show tokens.
    *
    * @param {Object} shown `tokens`; `context`, the tokens of the trace before them; `request` of their lane; `measure`;
-   *   `cut`, the index to mark as the cut, or −1; `from`, where new tokens begin, or Infinity; `style`, a class of those.
+   *   `cut`, the index to mark as the cut, or −1; `from`, where new tokens begin, or Infinity; `style`, a class of those;
+   *   `isPart`, whether the trace would have gone on.
    */
-  show({ tokens, context = [], request, measure, cut = -1, from = Infinity, style = "" }) {
+  show({ tokens, context = [], request, measure, cut = -1, from = Infinity, style = "", isPart = false }) {
     const values = valuesOf(measure, [...context, ...tokens], request);
-    Object.assign(this, { tokens, context, request, offset: context.length });
+    Object.assign(this, { tokens, context, request, isPart, offset: context.length });
     while (this.#items.length > tokens.length) this.#items.pop().element.remove();
     const fresh = [];
     tokens.forEach((token, i) => {
@@ -103,7 +105,8 @@ export class TokenView {
   }
 
   #inspect(i) {
-    this.inspector.show([...this.context, ...this.tokens], i + this.offset, this.request, this.#items[i].element);
+    const { request, isPart } = this;
+    this.inspector.show([...this.context, ...this.tokens], i + this.offset, { request, isPart }, this.#items[i].element);
   }
 
   #select(i) {

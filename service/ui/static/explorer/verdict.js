@@ -9,6 +9,7 @@ const STATES = { running: "running", done: "finished", stopped: "stopped by you"
 export function verdict(lane) {
   const { usage, diagnostics, choices } = lane.final;
   const parts = [STATES[lane.status] ?? lane.status];
+  if (lane.request.power.mode === "paper") parts.push("paper mode: not a draw from π");
   const early = choices.find((choice) => choice?.power && choice.power.ended_by !== "completed");
   if (early) parts.push(`ended by ${early.power.ended_by.replace("_", " ")}: not a draw from π`);
   if (usage?.power) parts.push(...costs(usage.power));

@@ -10,7 +10,7 @@ import { Strip } from "./strip.js";
 import { Timeline } from "./timeline.js";
 import { legend } from "./tokens.js";
 import { verdict } from "./verdict.js";
-import { chainName, sentence } from "./words.js";
+import { chainName, sentence, visible } from "./words.js";
 
 export class Viewer {
   #scheduled = false;
@@ -20,6 +20,7 @@ export class Viewer {
   constructor(announce) {
     this.announce = announce;
     this.recording = null;
+    this.replays = [];
     this.chains = [];
     this.measure = "entropy";
     this.inspector = new Inspector();
@@ -51,25 +52,43 @@ export class Viewer {
     this.#colour("entropy");
   }
 
-  /** Show a recording; `atStart` begins at its first moment instead of its last. */
+  /** Show a recording; `atStart` begins at its first moment instead of its last. If it throws, all is as before. */
   open(recording, { atStart = false } = {}) {
-    this.recording = recording;
-    this.replays = recording.lanes.map((lane) => new Replay(lane));
-    this.timeline.pause();
-    recording.lanes.forEach((lane, i) => {
-      for (const event of lane.events) this.replays[i].push(event);
-      if (lane.status !== "running") this.replays[i].close();
-    });
-    this.chains = this.replays.flatMap(({ lane, chains }) =>
+    const { moment, last, follow } = this.timeline;
+    const shown = { recording: this.recording, replays: this.replays, chains: this.chains };
+    const at = { moment, last, follows: follow.checked, hidden: this.element.hidden };
+    const replays = recording.lanes.map(replayOf);
+    try {
+      this.#put({ recording, replays, chains: this.#chainsOf(replays) }, { moment: 0, last: 0, follows: !atStart });
+    } catch (error) {
+      if (shown.recording === null) this.#clear();
+      else this.#put(shown, at);
+      throw error;
+    }
+  }
+
+  #chainsOf(replays) {
+    return replays.flatMap(({ lane, chains }) =>
       chains.map((frames, choice) => ({ lane, choice, frames, panel: new Panel(lane, choice, this.inspector) })),
     );
+  }
+
+  #put(shown, { moment, last, follows, hidden = false }) {
+    Object.assign(this, shown);
+    this.timeline.pause();
     fill(this.panels, this.chains.map(({ panel }) => panel.element));
     this.panels.dataset.count = this.chains.length;
-    fill(this.prompt, el("b", {}, "Prompt "), el("span", {}, recording.lanes[0].request.prompt));
-    this.element.hidden = false;
-    Object.assign(this.timeline, { moment: 0, last: 0 });
-    this.timeline.follow.checked = !atStart;
+    fill(this.prompt, el("b", {}, "Prompt "), el("span", {}, visible(this.recording.lanes[0].request.prompt)));
+    this.element.hidden = hidden;
+    Object.assign(this.timeline, { moment, last });
+    this.timeline.follow.checked = follows;
     this.render();
+    this.timeline.slider.value = this.timeline.moment;
+  }
+
+  #clear() {
+    Object.assign(this, { recording: null, replays: [], chains: [] });
+    this.element.hidden = true;
   }
 
   /** Whether events may still come. */
@@ -128,7 +147,7 @@ export class Viewer {
     const { moment, last } = this.timeline;
     const said = this.chains.slice(0, 2).map(({ lane, choice, frames }) => {
       const frame = frames[Math.min(moment, frames.length - 1)];
-      return frame ? `${this.chains.length > 1 ? `${chainName(lane, choice)}: ` : ""}${sentence(frame)}` : "";
+      return frame ? `${this.chains.length > 1 ? `${chainName(lane, choice)}: ` : ""}${sentence(frame, lane)}` : "";
     });
     return `Moment ${moment + 1} of ${last + 1}. ${said.join(" ")}`;
   }
@@ -138,4 +157,11 @@ export class Viewer {
     fill(this.legend, legend(MEASURES[measure]));
     if (this.recording) this.#show();
   }
+}
+
+function replayOf(lane) {
+  const replay = new Replay(lane);
+  for (const event of lane.events) replay.push(event);
+  if (lane.status !== "running") replay.close();
+  return replay;
 }

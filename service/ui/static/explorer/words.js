@@ -15,7 +15,8 @@ export const OUTCOMES = {
   ended: { glyph: "■", word: "ended" },
 };
 
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+/** What is not seen: all that Unicode says to ignore, but for the joiners and forms that scripts and emoji need. */
+const UNSEEN = /(?![\t\n\u200c\u200d\ufe00-\ufe0f])[\p{Cc}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\u2028\u2029\ufff9-\ufffb]/gu;
 
 /** A text as it is shown: control characters, and those that would turn or hide what follows, as signs. */
 export function visible(text) {
@@ -30,7 +31,7 @@ export function visible(text) {
 /** What a token shows in a trace: its text, its name if it has none, or a dot where it is part of a character. */
 export function shownToken(token, limit) {
   if (token.text === null) return { text: token.id === null ? "…" : `⟨${token.id}⟩`, mark: true, clipped: false };
-  if (token.text === "") return { text: token.name ?? "·", mark: true, clipped: false };
+  if (token.text === "") return { text: visible(token.name ?? "·"), mark: true, clipped: false };
   const clipped = token.text.length > limit;
   return { text: clipped ? `${visible(head(token.text, limit))}…` : visible(token.text), mark: false, clipped };
 }
@@ -64,10 +65,19 @@ export function chainName(lane, choice) {
   return (lane.request.n ?? 1) > 1 ? `${method}, chain ${choice + 1}` : method;
 }
 
-/** A frame in a sentence. */
-export function sentence(frame) {
+/** How many endings a step draws, in words, with the method of several; null with the others. */
+function triesOf(request) {
+  if (request.power.method !== "multiple_try") return null;
+  const tries = request.power.tries ?? 4;
+  return `${tries} ${tries === 1 ? "try" : "tries"}`;
+}
+
+/** A frame of a lane in a sentence. */
+export function sentence(frame, { request }) {
   const { event } = frame;
   const drawn = count(frame.proposal.length, "token");
+  const tries = triesOf(request);
+  if (tries !== null && frame.kind === "stepped") return `Cut before token ${frame.cut + 1}; ${raced(outcomeOf(frame), tries, drawn)}`;
   switch (outcomeOf(frame)) {
     case "extended":
       if (frame.proposal.length === 0) return `The answer has ${event.finished ? "ended" : "reached its horizon"}; nothing was added.`;
@@ -83,15 +93,36 @@ export function sentence(frame) {
     case "kept":
       return "Nothing could be redrawn: this is the only answer there is.";
     default:
-      return "The chain was ended here by a limit; this is the answer as it stood.";
+      return ended(frame);
   }
 }
 
-/** The decision of a step in numbers, or "". */
-export function decision(frame) {
+/** What became of a step with several tries, of which only one is told. */
+function raced(outcome, tries, drawn) {
+  const of = {
+    accepted: `the best of ${tries}, a new ending of ${drawn}, was taken.`,
+    same: `the best of ${tries} was the old ending again.`,
+    rejected: `none of ${tries} won. The closest, of ${drawn}, is shown.`,
+    early: `none of ${tries} could win. One, given up after ${drawn}, is shown.`,
+  };
+  return of[outcome];
+}
+
+function ended({ lost, byLimit }) {
+  if (lost > 0) return `The last ${count(lost, "event")} of this chain did not arrive; this is its answer.`;
+  if (byLimit) return "The chain was ended here by a limit; this is the answer as it stood.";
+  return "The last events of this chain did not arrive; this is its answer.";
+}
+
+/** The decision of a step in numbers, or "". With several tries log u is what the one that is told had to beat. */
+export function decision(frame, { request }) {
   if (frame.kind !== "stepped") return "";
   const { log_ratio: ratio, log_u: u, power_term: power, cut_term: cut } = frame.event;
   const bound = power !== null && cut !== null && power !== undefined && cut !== undefined ? power + cut : null;
-  const left = ratio === null ? `log r ≤ ${number(bound)}` : `log r = ${number(ratio)}`;
-  return `${left} ${frame.event.accepted ? "≥" : "<"} log u = ${number(u)}`;
+  const left = ratio === null || ratio === undefined ? `log r ≤ ${number(bound)}` : `log r = ${number(ratio)}`;
+  const sign = frame.event.accepted ? "≥" : "<";
+  const tries = triesOf(request);
+  if (tries === null) return `${left} ${sign} log u = ${number(u)}`;
+  const which = { accepted: "the best", same: "the best", rejected: "the closest", early: "this one" }[outcomeOf(frame)];
+  return `${left} ${sign} ${number(u)}, what ${which} of ${tries} had to beat`;
 }
