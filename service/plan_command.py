@@ -14,7 +14,7 @@ from sampler.methods import METHODS, POWER_METHODS, refuse_unused
 from sampler.params import PlainParams, PowerParams
 from service.capacity.cluster import Fleet, Work, make_plan
 from service.capacity.hardware import GPUS, gpu_of
-from service.capacity.jobs import Polling
+from service.capacity.jobs import CHECKPOINTED, Polling
 from service.capacity.measured import behaviour
 from service.capacity.replica import Efficiency, MeasuredStep
 from service.capacity.report import as_json, show
@@ -24,7 +24,9 @@ from service.engine_args import given_options
 from service.options import one_clear_line
 
 STEPS = {"acceptance", "remaining", "lost_after", "watch_interval"}
-DATA_SHEET = {"bandwidth_efficiency", "compute_efficiency", "step_overhead_s"}
+DATA_SHEET = {"active_params", "bandwidth_efficiency", "compute_efficiency", "step_overhead_s"}
+COMPUTED_ANEW = {"prefix_hits", "overlap"}
+REJECTION = {"acceptance", "lost_after", "watch_interval"}
 
 
 def share(text: str) -> Any:
@@ -81,6 +83,9 @@ def plan_capacity(
     step_overhead_s: Annotated[float, typer.Option(min=0, max=10, help="fixed part of a step")] = 0.002,
     fixed_step_s: Annotated[float | None, typer.Option(min=0, max=100, help="measured, with --row-step-s")] = None,
     row_step_s: Annotated[float | None, typer.Option(min=0, max=100, help="measured: what a row adds")] = None,
+    position_step_s: Annotated[
+        float | None, typer.Option(min=1e-12, max=100, help="measured: what a position computed anew adds")
+    ] = None,
     batch_share: Annotated[float, share("of the requests that are rows of batches")] = 0.0,
     batch_poll_s: Annotated[float, typer.Option(min=0.01, max=3600, help="setting of the servers")] = 1.0,
     lease_s: Annotated[float, typer.Option(min=0.1, max=3600, help="setting of the servers")] = 30.0,
@@ -96,7 +101,8 @@ def plan_capacity(
             raise InvalidParams("method", f"--method: unknown method {method!r}; choose one of {', '.join(METHODS)}")
         given = given_options(context)
         refuse_unused(method, given)
-        refuse_idle(method, given, early_rejection=early_rejection, memo_tree=memo_tree, batches=batch_share > 0)
+        rejects = early_rejection and alpha >= 1
+        refuse_idle(method, given, rejects=rejects, memo_tree=memo_tree, batches=batch_share > 0)
         fields = {
             "alpha": alpha,
             "blocks": blocks,
@@ -126,7 +132,7 @@ def plan_capacity(
             max_rows,
             utilisation,
             Efficiency(memory_share, bandwidth_efficiency, compute_efficiency, step_overhead_s),
-            measured_step(fixed_step_s, row_step_s),
+            measured_step(fixed_step_s, row_step_s, position_step_s),
             gpu_mtbf_hours,
             restart_s,
         )
@@ -152,17 +158,21 @@ def check_types(*dtypes: str) -> None:
             )
 
 
-def refuse_idle(method: str, given: dict[str, str], *, early_rejection: bool, memo_tree: bool, batches: bool) -> None:
+def refuse_idle(method: str, given: dict[str, str], *, rejects: bool, memo_tree: bool, batches: bool) -> None:
     """Raise `InvalidParams` for an option that would say nothing here, as the model is asked."""
     idle: dict[str, str] = {}
-    if not early_rejection:
-        idle |= dict.fromkeys(("lost_after", "watch_interval"), "nothing is rejected early")
+    if not rejects:
+        idle |= dict.fromkeys(REJECTION, "nothing is rejected early")
     if "steps_per_block" not in METHODS[method].fields:
         idle |= dict.fromkeys(STEPS, f"the method {method} makes no steps")
     if not memo_tree or method == "standard":
         idle["free_share"] = "there is no memo tree"
     if "fixed_step_s" in given:
         idle |= dict.fromkeys(DATA_SHEET, "the step was measured")
+        if "position_step_s" not in given:
+            idle |= dict.fromkeys(COMPUTED_ANEW, "the step was measured without --position-step-s")
+    if method not in CHECKPOINTED:
+        idle["checkpoint_s"] = f"the method {method} saves no stages"
     if not batches:
         idle["checkpoint_s"] = "there are no batches"
     for name in given.keys() & idle.keys():
@@ -192,12 +202,14 @@ def shape_of(params: float | None, active: float | None, config: Path | None) ->
     return estimated(params, active)
 
 
-def measured_step(fixed_s: float | None, row_s: float | None) -> MeasuredStep | None:
-    """Measured times of a step, both or none."""
+def measured_step(fixed_s: float | None, row_s: float | None, position_s: float | None) -> MeasuredStep | None:
+    """Measured times of a step: the first two or none, and what a position computed anew adds if that is known."""
     if (fixed_s is None) != (row_s is None):
         raise InvalidParams("fixed_step_s", "--fixed-step-s and --row-step-s: give both or none")
     if fixed_s is None or row_s is None:
+        if position_s is not None:
+            raise InvalidParams("position_step_s", "--position-step-s: goes with --fixed-step-s and --row-step-s")
         return None
     if math.isclose(fixed_s + row_s, 0.0):
         raise InvalidParams("fixed_step_s", "--fixed-step-s and --row-step-s: a step takes some time")
-    return MeasuredStep(fixed_s, row_s)
+    return MeasuredStep(fixed_s, row_s, position_s or 0.0)

@@ -11,10 +11,11 @@ from sampler.errors import InvalidParams
 from sampler.params import PlainParams
 from service.capacity.hardware import Gpu
 from service.capacity.jobs import JobLoad, Polling, job_load
+from service.capacity.limits import ServerLimits, server_limits
 from service.capacity.queues import mean_wait_s
 from service.capacity.replica import Efficiency, Load, MeasuredStep, Roofline, StepTime, rows_that_fit
 from service.capacity.shape import ModelShape
-from service.capacity.tokens import Behaviour, Cost, Params, answer_cost
+from service.capacity.tokens import Behaviour, Cost, Lengths, Params, answer_cost
 
 GROUPS = (1, 2, 4, 8)
 """GPUs of a replica that are tried: those of one node."""
@@ -52,6 +53,11 @@ class Work:
         return answer_cost("standard", PlainParams(self.params.max_tokens), self.behaviour).times(self.answers)
 
     @property
+    def lengths(self) -> Lengths:
+        """How long answers are."""
+        return Lengths(self.params.max_tokens, self.behaviour.answer_tokens)
+
+    @property
     def load(self) -> Load:
         """What a token needs around it. The rows of a request share its prompt."""
         cost = self.cost
@@ -63,7 +69,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What there is. `group` fixes the GPUs of a replica, `step` measured times in place of the data sheet's."""
+    """What there is. `group` fixes the GPUs of a replica, `step` measured times in place of the data sheet's.
+
+    Raises:
+        InvalidParams: `group` is more than one node holds: the links that a step is reckoned with end there.
+    """
 
     shape: ModelShape
     gpu: Gpu
@@ -77,6 +87,11 @@ class Fleet:
     step: MeasuredStep | None = None
     mtbf_hours: float = 50_000.0
     restart_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.group is not None and self.group > self.gpu.per_node:
+            message = f"--tensor-parallel: at most {self.gpu.per_node}, the {self.gpu.name}s of one node"
+            raise InvalidParams("tensor_parallel", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,7 @@ class Plan:
     service_s: float
     wait_s: float
     in_flight: float
+    limits: ServerLimits
     jobs: JobLoad
     failures_per_day: float
     lost_capacity: float
@@ -123,7 +139,7 @@ class Plan:
 
 
 def make_plan(work: Work, fleet: Fleet, polling: Polling) -> Plan:
-    """The plan of the replica size that gives the most tokens per GPU.
+    """The plan of the replica size with which these GPUs draw the most tokens.
 
     Raises:
         InvalidParams: No group of GPUs that was allowed holds the model and one row, or the latency cannot be had.
@@ -152,22 +168,32 @@ def make_plan(work: Work, fleet: Fleet, polling: Polling) -> Plan:
         service_s,
         wait_s,
         work.rps * (service_s + wait_s),
-        job_load(work.method, work.params, work.rps * work.batch_share, service_s, replicas, polling),
+        server_limits(replica.rows, cost),
+        job_load(work.method, work.params, work.lengths, work.rps * work.batch_share, service_s, replicas, polling),
         per_day,
         replica.gpus * fleet.restart_s / 3600 / fleet.mtbf_hours,
     )
 
 
 def best_replica(work: Work, fleet: Fleet) -> Replica:
-    """The group of GPUs that draws the most tokens per GPU; of equals the smaller."""
-    groups = [fleet.group] if fleet.group is not None else [size for size in GROUPS if size <= fleet.gpus]
+    """The size of replicas with which all GPUs together draw the most tokens; of equals the most per GPU, the smaller.
+
+    GPUs that are too few for one more replica idle, so the best size by the GPU need not be the best of these GPUs.
+    """
+    sizes = [size for size in GROUPS if size <= min(fleet.gpus, fleet.gpu.per_node)]
+    groups = sizes if fleet.group is None else [fleet.group]
     if fleet.group is not None and fleet.group > fleet.gpus:
         raise InvalidParams("tensor_parallel", f"a replica of {fleet.group} GPUs does not fit into {fleet.gpus}")
     found = [replica_of(work, replace(fleet, group=size), size) for size in groups]
     fit = [replica for replica in found if replica is not None]
     if not fit:
         raise InvalidParams("gpus", _too_small(work, fleet, groups[-1]))
-    return max(fit, key=lambda replica: (replica.tokens_s / replica.gpus, -replica.gpus))
+
+    def worth(replica: Replica) -> tuple[float, float, int]:
+        all_s = fleet.gpus // replica.gpus * replica.tokens_s
+        return all_s, replica.tokens_s / replica.gpus, -replica.gpus
+
+    return max(fit, key=worth)
 
 
 def replica_of(work: Work, fleet: Fleet, size: int) -> Replica | None:

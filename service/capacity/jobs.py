@@ -1,9 +1,10 @@
 """What batches ask of the database: polling of every server, and a few writes for each row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sampler.params import PowerParams
-from service.capacity.tokens import Params
+from service.capacity.tokens import Lengths, Params
 
 CHECKPOINTED = ("entropy_cut", "uniform_cut", "multiple_try")
 """Methods whose finished stages are saved (docs/batches.md)."""
@@ -36,11 +37,22 @@ class JobLoad:
     idle_transactions: float
 
 
-def job_load(method: str, params: Params, rows_s: float, service_s: float, servers: int, polling: Polling) -> JobLoad:
-    """Of so many rows a second. A chain's stages are saved, but no more often than every `checkpoint_s`."""
-    stages = len(params.horizons) if isinstance(params, PowerParams) and method in CHECKPOINTED else 1
-    saved = min(stages - 1, service_s / polling.checkpoint_s) if rows_s else 0.0
-    size = params.max_tokens / 2 * polling.token_bytes
+def job_load(
+    method: str,
+    params: Params,
+    lengths: Lengths,
+    rows_s: float,
+    service_s: float,
+    servers: int,
+    polling: Polling,
+) -> JobLoad:
+    """Of so many rows a second. A chain's stages are saved, but no more often than every `checkpoint_s`.
+
+    Stages that a token budget cuts off are counted all the same.
+    """
+    kept = params.horizons[:-1] if isinstance(params, PowerParams) and method in CHECKPOINTED else ()
+    saved = min(len(kept), service_s / polling.checkpoint_s) if rows_s else 0.0
+    size = checkpoint_tokens(kept, lengths) * polling.token_bytes
     return JobLoad(
         rows_s,
         rows_s * (ROW_WRITES + saved),
@@ -48,3 +60,8 @@ def job_load(method: str, params: Params, rows_s: float, service_s: float, serve
         rows_s * (saved * size + polling.reply_bytes),
         servers * (POLLS / polling.poll_s + 4 / polling.lease_s),
     )
+
+
+def checkpoint_tokens(horizons: Sequence[int], lengths: Lengths) -> float:
+    """Tokens of the trace in a checkpoint, in the mean over the stages saved: answers end before a horizon or at it."""
+    return sum(map(lengths.reached, horizons)) / max(1, len(horizons))

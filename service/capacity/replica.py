@@ -93,7 +93,7 @@ class Roofline:
         return max(parts["memory"], parts["compute"]) + parts["prefill"] + parts["links"] + parts["overhead"]
 
     def _links_s(self, rows: float) -> float:
-        """Two all-reduces a layer; each GPU passes 2·(g − 1)/g of the activations on."""
+        """Two all-reduces a layer; each GPU sends 2·(g − 1)/g of the activations, and receives as much meanwhile."""
         if self.gpus == 1:
             return 0.0
         activations = rows * self.shape.hidden * BYTES["bf16"]

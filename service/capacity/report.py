@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -49,6 +50,7 @@ def as_json(work: Work, fleet: Fleet, plan: Plan) -> dict[str, Any]:
             "tokens_per_s": replica.tokens_s,
             "tokens_per_s_per_gpu": replica.tokens_s / replica.gpus,
         },
+        "server_limits": asdict(plan.limits),
         "cluster": {
             "gpu": fleet.gpu.name,
             "gpus": fleet.gpus,
@@ -138,6 +140,9 @@ def _replica(plan: Plan) -> Rows:
     yield "its step at its most", f"{replica.step_s * 1e3:.1f} ms"
     yield "its tokens", f"{number(replica.tokens_s)}/s, {number(replica.tokens_s / replica.gpus)}/s a GPU"
     yield "what binds", replica.binds
+    raised = [f"{name} {value:,} (default {default:,})" for name, value, default in plan.limits.above_defaults()]
+    if raised:
+        yield "its server needs", ", ".join(raised)
 
 
 def _cluster(work: Work, fleet: Fleet, plan: Plan) -> Rows:

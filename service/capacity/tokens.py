@@ -100,7 +100,7 @@ def ending_rate(longest: int, mean: float) -> float:
 
 
 def answer_cost(method: str, params: Params, behaviour: Behaviour) -> Cost:
-    """What one answer of a method costs. A token budget bounds what it draws."""
+    """What one answer of a method costs. A token budget cuts all of it off in one proportion."""
     lengths = Lengths(params.max_tokens, behaviour.answer_tokens)
     worst = METHODS[method].worst_case_tokens(params)
     if isinstance(params, PlainParams):
@@ -113,7 +113,14 @@ def answer_cost(method: str, params: Params, behaviour: Behaviour) -> Cost:
         found = _side_by_side(count(params, lengths.reached(params.max_tokens)), lengths, free_share, worst)
     else:
         found = _chain(params, behaviour, lengths, free_share, worst, params.tries if method == "multiple_try" else 1)
-    return replace(found, drawn=min(found.drawn, worst))
+    return within(found, worst)
+
+
+def within(cost: Cost, budget: int) -> Cost:
+    """A cost cut off where a budget of tokens ends. The mean place in the answer is left: it would be earlier."""
+    share = min(1.0, budget / cost.drawn) if cost.drawn else 1.0
+    drawn = min(cost.drawn, budget)
+    return replace(cost, drawn=drawn, free=cost.free * share, calls=cost.calls * share, depth=cost.depth * share)
 
 
 COUNTS: dict[str, Callable[[PowerParams, float], float]] = {

@@ -16,13 +16,11 @@ from sampler.errors import InvalidParams
 from sampler.methods import METHODS, POWER_METHODS
 from sampler.methods.job import Job
 from sampler.params import PlainParams, PowerParams
-from service.capacity.cluster import SERVICE_TOKEN_S, Fleet, Work, make_plan
 from service.capacity.hardware import GPUS, gpu_of
-from service.capacity.jobs import Polling, job_load
 from service.capacity.measured import SEEN, behaviour
 from service.capacity.queues import erlang_c, mean_wait_s
-from service.capacity.replica import Efficiency, Load, MeasuredStep, Roofline
-from service.capacity.shape import ModelShape, estimated, from_config
+from service.capacity.replica import LINK_DELAY_S, Efficiency, Load, Roofline
+from service.capacity.shape import estimated, from_config
 from service.capacity.tokens import WORST, Behaviour, Lengths, answer_cost, kept_share
 from tests.service.tables import endless_table
 
@@ -122,6 +120,23 @@ def test_answers_have_the_mean_length_that_was_given(longest: int, mean: float) 
     assert lengths.longest_of(1) <= lengths.longest_of(8) <= longest
 
 
+@pytest.mark.parametrize("method", ["entropy_cut", "multiple_try", "smc", "tmc", "best_of_n"])
+def test_a_token_budget_cuts_off_all_that_a_request_does(method: str) -> None:
+    """What is drawn one after another, begun and free goes with the tokens drawn."""
+    whole = answer_cost(method, replace(SMALL, samples=3), USUAL)
+    budget = int(whole.drawn / 3)
+    cut = answer_cost(method, replace(SMALL, samples=3, max_generated_tokens=budget), USUAL)
+
+    assert cut.drawn == budget
+    share = budget / whole.drawn
+    assert cut.depth == pytest.approx(whole.depth * share)
+    assert cut.calls == pytest.approx(whole.calls * share)
+    assert cut.free == pytest.approx(whole.free * share)
+    assert cut.width == pytest.approx(whole.width)
+    roomy = replace(SMALL, max_generated_tokens=10 * whole.worst)
+    assert answer_cost(method, replace(roomy, samples=3), USUAL) == whole
+
+
 def test_paper_mode_and_flat_targets_are_not_saved_anything() -> None:
     saved = answer_cost("entropy_cut", SMALL, USUAL).drawn
     assert answer_cost("entropy_cut", replace(SMALL, mode="paper"), USUAL).drawn > saved
@@ -211,6 +226,29 @@ def test_two_gpus_halve_what_they_share_and_pay_for_talking() -> None:
     assert one["links"] == 0.0 < two["links"]
 
 
+@pytest.mark.parametrize(
+    ("name", "sent_s", "fp32"),
+    [
+        ("A100", 300e9, 19.5e12),
+        ("L40S", 32e9, 91.6e12),
+        ("H100", 450e9, 67e12),
+        ("H200", 450e9, 67e12),
+        ("B200", 900e9, 75e12),
+    ],
+)
+def test_links_send_half_of_what_data_sheets_add_up_and_fp32_has_its_own_rate(
+    name: str, sent_s: float, fp32: float
+) -> None:
+    """A ring of two sends all activations once, in one direction: rows · width · 2 bytes, twice a layer."""
+    step = replace(roofline(2), gpu=GPUS[name])
+    rows, nothing = 10_000.0, Load(0.0, 1.0, 0.0)
+    sent_bytes = 2 * step.shape.layers * rows * step.shape.hidden * 2
+    delays = 2 * step.shape.layers * LINK_DELAY_S
+    assert step.parts(rows, nothing)["links"] == pytest.approx(delays + sent_bytes / sent_s)
+    in_fp32 = replace(step, dtype="fp32").parts(rows, nothing)["compute"]
+    assert in_fp32 == pytest.approx(rows * 14e9 / (2 * fp32))
+
+
 def test_experts_that_no_row_needs_are_not_read() -> None:
     mixture = replace(roofline(), shape=estimated(100e9, 10e9))
     nothing = Load(0.0, 1.0, 0.0)
@@ -232,90 +270,6 @@ def test_a_queue_of_very_many_places_neither_overflows_nor_hides_an_overload() -
     assert 0.0 <= erlang_c(1_000_000, 700_000.0) < 1e-12
     assert 0.0 < erlang_c(10_000, 9_950.0) < 1.0
     assert mean_wait_s(100, 101.0, 1.0) == math.inf
-
-
-WORK = Work("entropy_cut", PowerParams(1024), behaviour("entropy_cut", PowerParams(1024), 700.0), 1, 512.0, 50.0)
-FLEET = Fleet(estimated(7e9), GPUS["H100"], 1000)
-
-
-def plan(work: Work = WORK, fleet: Fleet = FLEET, **changes: Any) -> Any:
-    """A plan, with fields of the work or of the fleet changed."""
-    mine = {name: value for name, value in changes.items() if name in Work.__slots__}
-    other = {name: value for name, value in changes.items() if name not in mine}
-    return make_plan(replace(work, **mine), replace(fleet, **other), Polling())
-
-
-def test_needs_grow_with_what_is_asked_and_capacity_with_what_there_is() -> None:
-    base = plan()
-    assert plan(rps=500.0).gpus_needed >= 9 * base.gpus_needed
-    assert plan(gpus=2000).capacity_rps == pytest.approx(2 * base.capacity_rps, rel=0.01)
-    assert plan(utilisation=0.35).gpus_needed >= 1.9 * base.gpus_needed - base.replica.gpus
-    assert plan(prefix_hits=0.0).gpus_needed > base.gpus_needed
-    assert plan(answers=4).gpus_needed > 3 * base.gpus_needed
-    assert not plan(gpus=8, rps=500.0).suffices
-    assert plan(gpus=base.gpus_needed).suffices
-
-
-def test_what_runs_at_once_obeys_littles_law() -> None:
-    found = plan()
-    arriving = WORK.rps * found.cost.drawn / found.replicas
-    assert found.rows == pytest.approx(arriving * found.replica.seconds(found.rows, WORK.load), rel=1e-6)
-    assert found.busy == pytest.approx(arriving / found.replica.tokens_s)
-    assert found.in_flight == pytest.approx(WORK.rps * (found.service_s + found.wait_s))
-
-
-def test_a_measured_step_takes_the_data_sheets_place() -> None:
-    found = plan(step=MeasuredStep(0.01, 0.001), max_rows=10)
-    assert found.replica.rows == 10
-    assert found.replica.tokens_s == pytest.approx(10 / 0.02)
-    assert found.gpus_needed == math.ceil(WORK.rps * found.cost.drawn / 500 / 0.7)
-
-
-def test_the_servers_loop_is_a_limit_too() -> None:
-    found = plan(step=MeasuredStep(1e-6, 1e-9))
-    assert found.replica.binds == "the server's event loop"
-    assert found.replica.tokens_s == pytest.approx(1 / SERVICE_TOKEN_S)
-
-
-def test_a_latency_that_is_asked_for_costs_throughput() -> None:
-    base = plan()
-    wanted = base.cost.depth * base.replica.step_s / 2
-    quick = plan(latency_s=wanted)
-    assert quick.service_s <= wanted
-    assert quick.replica.tokens_s / quick.replica.gpus < base.replica.tokens_s / base.replica.gpus
-    with pytest.raises(InvalidParams, match="alone"):
-        plan(latency_s=0.01)
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"shape": estimated(70e9), "gpus": 1}, "weights do not fit"),
-        ({"shape": estimated(36e9), "group": 1, "gpus": 8, "prompt_tokens": 1e6}, "does not fit"),
-        ({"group": 8, "gpus": 4}, "does not fit into 4"),
-    ],
-)
-def test_what_does_not_fit_is_said_plainly(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidParams, match=says):
-        plan(**changes)
-
-
-def test_memory_bounds_the_rows() -> None:
-    found = plan(prompt_tokens=8000.0, group=1)
-    shape: ModelShape = FLEET.shape
-    room = 80e9 * 0.9 - 4e9 - shape.weight_bytes("bf16")
-    assert found.replica.rows == int(room / (8700.0 * shape.kv_bytes_per_token("bf16")))
-
-
-def test_a_database_is_written_to_by_rows_and_asked_by_servers() -> None:
-    params = PowerParams(1024)
-    load = job_load("entropy_cut", params, 10.0, 100.0, 20, Polling())
-    assert load.checkpoints == 10.0 * 15
-    assert load.row_writes == load.checkpoints + 40.0
-    assert load.idle_transactions == pytest.approx(20 * (3 + 4 / 30))
-    assert job_load("entropy_cut", params, 10.0, 1.0, 20, Polling()).checkpoints == pytest.approx(50.0)
-    assert job_load("smc", params, 10.0, 100.0, 20, Polling()).checkpoints == 0.0
-    assert job_load("entropy_cut", params, 0.0, 100.0, 20, Polling()).written_bytes == 0.0
 
 
 def test_every_gpu_names_its_source_and_an_unknown_one_is_refused() -> None:

@@ -38,6 +38,28 @@ def test_the_same_as_json_in_plain_units() -> None:
     assert found["database"]["batch_rows_per_s"] == 25.0
 
 
+def test_what_servers_must_let_run_is_told_where_their_defaults_would_bind() -> None:
+    rows = json.loads(run(*GOOD, "--json").output)["replica"]["rows"]
+    assert f"max_rows {rows} (default 128), max_running_requests {rows} (default 256)" in run(*GOOD).output
+    assert json.loads(run(*GOOD, "--json").output)["server_limits"]["max_running_requests_per_key"] == rows
+    assert "its server needs" not in run(*GOOD, "--max-rows", "100").output
+
+
+def test_what_computed_positions_cost_is_heard_with_a_measured_step() -> None:
+    def step_s(*words: str) -> float:
+        measured = ("--fixed-step-s", "0.01", "--row-step-s", "0.0001", "--json", *words)
+        return json.loads(run(*GOOD, *measured).output)["replica"]["step_s"]
+
+    position = ("--position-step-s", "0.0001")
+    assert step_s() < step_s(*position) < step_s(*position, "--prefix-hits", "0.5")
+    assert step_s(*position, "--overlap", "0") < step_s(*position)
+
+
+def test_three_gpus_that_suffice_one_by_one_suffice() -> None:
+    words = ("plan", "--model-params", "7e9", "--answer-tokens", "700", "--gpus", "3", "--rps", "1.8")
+    assert json.loads(run(*words, "--json").output)["replica"]["gpus"] == 1
+
+
 def test_too_few_gpus_is_exit_code_1_with_how_many_are_needed() -> None:
     words = [*GOOD[:4], "8", "--rps", "5000"]
     assert "do not carry 5000 requests/s" in run(*words, code=1).output
@@ -73,7 +95,15 @@ def test_a_model_that_fits_nowhere_is_said_plainly() -> None:
         (["--fixed-step-s", "0.1"], "--row-step-s"),
         (["--fixed-step-s", "0", "--row-step-s", "0"], "some time"),
         (["--fixed-step-s", "0.1", "--row-step-s", "0.1", "--step-overhead-s", "1"], "--step-overhead-s"),
+        (["--fixed-step-s", "0.1", "--row-step-s", "0.1", "--prefix-hits", "0.5"], "--prefix-hits"),
+        (["--fixed-step-s", "0.1", "--row-step-s", "0.1", "--overlap", "0"], "--overlap"),
+        (["--fixed-step-s", "0.1", "--row-step-s", "0.1", "--active-params", "1e9"], "--active-params"),
+        (["--position-step-s", "0.1"], "--fixed-step-s"),
+        (["--no-early-rejection", "--acceptance", "0.3"], "--acceptance"),
+        (["--alpha", "0.5", "--acceptance", "0.3"], "--acceptance"),
+        (["--tensor-parallel", "16"], "--tensor-parallel"),
         (["--checkpoint-s", "1"], "--checkpoint-s"),
+        (["--method", "smc", "--batch-share", "0.5", "--checkpoint-s", "1"], "--checkpoint-s"),
         (["--active-params", "8e9"], "--active-params"),
         (["--answer-tokens", "2000"], "--answer-tokens"),
         (["--max-tokens", "0"], "max_tokens"),
