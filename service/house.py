@@ -27,5 +27,6 @@ class House:
                 running_tokens=lambda: account.running_tokens,
                 queued_tokens=lambda: account.queued_tokens,
                 chains=lambda: self.in_flight,
+                alive=lambda: self.engine.alive,
             )
         )

@@ -34,6 +34,7 @@ class Sources:
     running_tokens: Callable[[], float]
     queued_tokens: Callable[[], float]
     chains: Callable[[], float]
+    alive: Callable[[], float]
 
 
 class Telemetry:
@@ -72,6 +73,7 @@ class Telemetry:
             "powercut:running_tokens": ("tokens that running requests may draw at worst", sources.running_tokens),
             "powercut:queued_tokens": ("tokens that waiting requests may draw at worst", sources.queued_tokens),
             "powercut:chains_in_flight": ("chains, particle systems and plain draws that run", sources.chains),
+            "powercut:engine_alive": ("1, and 0 once the engine has died for good", sources.alive),
         }
         for name, (text, read) in gauges.items():
             gauge = Gauge(name, text, ["model_name"], registry=self.registry)

@@ -73,8 +73,9 @@ def serve_on_ray(engine: str, options: EngineOptions, settings: Settings, scale:
     try:
         with cluster(scale, address) as where:
             target = application(load, settings, scale, spreads(options.engine_args))
+            start(settings, is_ours=address is None)
             with removed():
-                handle = start(target, settings, is_ours=address is None)
+                handle = run(target)
                 stop = Stop()
                 tell(handle, settings, scale, where)
                 stop.wait()
@@ -153,9 +154,14 @@ def cluster(scale: Scale, address: str | None) -> Iterator[str]:
         ray.shutdown()
 
 
-def start(target: Any, settings: Settings, *, is_ours: bool) -> Any:
-    """Start Serve and the replicas; a handle of them, once the first ones and a proxy serve."""
+def start(settings: Settings, *, is_ours: bool) -> None:
+    """Start Serve, where it does not run yet.
+
+    Raises:
+        InvalidParams: it runs already, and listens elsewhere.
+    """
     from ray import serve
+    from ray.serve.context import _get_global_client  # Serve has no public word for where it listens
 
     with suppress(TimeoutError):  # a proxy that is not there after a minute is waited for below
         serve.start(
@@ -165,6 +171,27 @@ def start(target: Any, settings: Settings, *, is_ours: bool) -> Any:
             # Where Ray runs already its processes have their environment, but for those that are started with another.
             controller_options=None if is_ours else {"runtime_env": {"env_vars": environment(settings)}},
         )
+    client = _get_global_client()
+    assert client is not None, "Serve runs by now"
+    refuse_other_door(settings, client.http_config.host, client.http_config.port)
+
+
+def refuse_other_door(settings: Settings, host: str | None, port: int) -> None:
+    """Raise `InvalidParams` unless Serve listens where the settings say.
+
+    A Serve that runs already keeps its address, whatever it is told. Whether others may reach a server without keys was
+    decided by our address, so another one could open it to them; and the line that says where it is would be false.
+    """
+    if (host, port) != (settings.host, settings.port):
+        field = "port" if host == settings.host else "host"
+        at = f"--host {host} --port {port}"
+        raise InvalidParams(field, f"Serve runs on this cluster already and keeps its address: give {at}, or end it")
+
+
+def run(target: Any) -> Any:
+    """Start the replicas; a handle of them, once the first ones and a proxy serve."""
+    from ray import serve
+
     try:
         handle = serve.run(target, name=NAME, route_prefix="/")
     except RuntimeError:

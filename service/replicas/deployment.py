@@ -51,14 +51,21 @@ class Deployment(Scale):
 
 
 SECRETS = ("keys", "database_url")
+ELSEWHERE = ("host", "port")
+"""Settings that Serve keeps itself, by other names."""
 
 
 def build(args: Deployment) -> Any:
     """The Serve application that a config file's `args` ask for.
 
     Raises:
-        InvalidParams: a secret stands in the file, or the replicas could not share their jobs.
+        InvalidParams: a secret stands in the file, or an address, or the replicas could not share their jobs.
     """
+    for name in ELSEWHERE:
+        if name in args.settings:
+            raise InvalidParams(
+                name, f"{name}: where Serve listens is said by http_options of the file, not by settings"
+            )
     for name in SECRETS:
         if name in args.settings:
             variable = f"POWERCUT_{name.upper()}"

@@ -19,8 +19,8 @@ from service.settings import Settings
 VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 SET_HERE = ("send_timeout_s", "request_timeout_s")
 """Settings that a proxy keeps, or helps to; it has them from its environment."""
-OWN = "/-/"
-"""Paths of Serve's own, as its health check."""
+OWN = frozenset({"/-/healthz", "/-/routes"})
+"""Paths that Serve's proxy answers itself. All others reach a replica, those beside them too."""
 STEERING = {
     b"serve_multiplexed_model_id",
     b"x_session_id",
@@ -51,7 +51,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and see that it has an answer to its end."""
-        if scope["type"] != "http" or scope["path"].startswith(OWN):
+        if scope["type"] != "http" or scope["path"] in OWN:
             await self.app(scope, receive, send)
             return
         identity = request_id(scope).encode("ascii")

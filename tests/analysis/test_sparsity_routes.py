@@ -10,8 +10,10 @@ import torch
 
 from service.analysis.analyst import Analyst
 from service.analysis.constrained_sparsity import CONSTRAINED_SPARSITY, SparsityRequest
+from service.analysis.constrained_sparsity.check import check_controller, targets
 from service.analysis.frame import AnalysisError, Context
 from service.analysis.torch_jobs import sparsity
+from service.analysis.torch_jobs.sparsity.report import missed
 from service.analysis.torch_jobs.sparsity.train import refuse_nonfinite
 from service.errors import ApiError
 from service.settings import Settings
@@ -77,7 +79,7 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
     ({"dataset": {"labels": [0, 1, 0, 1]}}, "dataset.labels"),
     ({"dataset": {"features": [*ROWS[:-1], [1.0]]}}, "dataset.features"),
     ({"dataset": {"test_fraction": 0.001}}, "dataset.test_fraction"),
-    ({"dual_restarts": False, "optimizer": {"controller": "proportional_integral"}}, "dual_restarts"),
+    ({"optimizer": {"controller": "proportional_integral"}}, "optimizer.controller"),
     (
         {"model": {"hidden_sizes": [1024] * 4}, "optimizer": {"num_steps": 20_000, "batch_size": 1024}},
         "optimizer.num_steps",
@@ -134,6 +136,56 @@ def test_a_target_that_is_met_from_the_start_says_so() -> None:
     reply = sparsity.compute(SparsityRequest.model_validate(body), Context(0))
     assert [one.code for one in reply.warnings] == ["trivial_target"]
     assert reply.constraint_satisfied
+
+
+SERVED = {
+    "model": {"type": "served_lm", "prompts": ["some words"]},
+    "constraint": {"target_density": [0.6, 0.999], "scope": "layer"},
+}
+
+
+def told(reached: list[float], **changes: Any) -> dict[str, str]:
+    """Warnings by their code, for densities that a training of a served model has reached."""
+    request = SparsityRequest.model_validate(SERVED | changes)
+    return {one.code: one.message for one in missed(request, reached, targets(request, 2))}
+
+
+def test_a_density_beside_its_target_is_told_on_either_side() -> None:
+    assert told([0.605, 0.95]) == {}, "within the tolerance, and below a target that asks for nothing"
+    assert told([0.591, 0.95]) == {}
+    assert "0.113 below" in told([0.487, 0.95])["overshot"]
+    assert set(told([0.62, 0.95])) == {"constraint_violated"}
+    both = {"target_density": [0.6, 0.8], "scope": "layer"}
+    assert set(told([0.62, 0.7], constraint=both)) == {"constraint_violated", "overshot"}
+
+
+@pytest.mark.parametrize(("controller", "remedy"), [("ascent", "dual_learning_rate"), (None, "gate_learning_rate")])
+def test_what_is_advised_is_what_the_controller_takes(controller: str | None, remedy: str) -> None:
+    advice = told([0.7, 0.95], optimizer={"controller": controller})["constraint_violated"]
+    assert remedy in advice
+    given = SparsityRequest.model_validate(SERVED | {"optimizer": {"controller": controller, remedy: 0.1}})
+    check_controller(given)
+
+
+def test_a_training_that_falls_through_says_so() -> None:
+    body = changed(optimizer={"num_steps": 200, "dual_learning_rate": 1.0}, compare_dense=False)
+    reply = sparsity.compute(SparsityRequest.model_validate(body | {"dual_restarts": False}), Context(0))
+    assert reply.expected_density < 0.48
+    assert [one.code for one in reply.warnings] == ["overshot"]
+    assert reply.constraint_satisfied, "as it was set: no more than the target"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"dual_restarts": False}, "dual_restarts"),
+        ({"optimizer": {"dual_learning_rate": 1}}, "optimizer.dual_learning_rate"),
+    ],
+)
+def test_what_belongs_to_ascent_alone(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(AnalysisError) as refused:
+        check_controller(SparsityRequest.model_validate(SERVED | changes))
+    assert refused.value.field == field
 
 
 def test_a_loss_that_is_no_number_ends_it() -> None:

@@ -86,3 +86,26 @@ def test_every_alert_says_what_is_wrong() -> None:
     for rule in (rule for group in RULES["groups"] for rule in group["rules"]):
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]
+
+
+def test_a_row_that_was_resumed_counts_as_no_end() -> None:
+    """One that is resumed over and over by servers that die has not ended, and must not quiet the alert."""
+    rows = [expression for expression in asked() if "powercut:batch_rows_total" in expression]
+    assert len(rows) == 2
+    for expression in rows:
+        assert re.search(r'powercut:batch_rows_total\{[^}]*event!="resumed"', expression), expression
+
+
+def test_a_dead_engine_is_alerted() -> None:
+    """Its process answers, so `up` is 1, and its 503 is what a full server says, too."""
+    (rule,) = [
+        rule for group in RULES["groups"] for rule in group["rules"] if rule["expr"] == "powercut:engine_alive == 0"
+    ]
+    assert rule["labels"]["severity"] == "page"
+
+
+def test_nothing_that_was_never_drawn_is_shown_as_drawn() -> None:
+    for panel in DASHBOARD["panels"]:
+        if any("powercut:free_tokens" in target["expr"] for target in panel.get("targets", [])):
+            assert "drawn tokens" not in panel["title"].lower()
+            assert "never drawn" in panel["description"]

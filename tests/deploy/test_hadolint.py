@@ -66,3 +66,11 @@ def test_the_pod_is_as_the_image_wants_it(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_label_has_this_version(name: str) -> None:
     assert f"\nARG VERSION={VERSION}\n" in stages()[name]
+
+
+def test_the_page_says_which_images_list_what_is_in_them() -> None:
+    listed = {name for name in ("cpu", "eval", "gpu") if "powercut.sbom=" in stages()[name]}
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| contents |")]
+    assert listed == {"cpu", "eval"}
+    assert "in the stages `cpu` and `eval` (`gpu` has none" in row

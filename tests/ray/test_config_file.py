@@ -49,6 +49,14 @@ def test_a_secret_in_the_file_is_refused(name: str, monkeypatch: pytest.MonkeyPa
         build(Deployment(settings={name: "secret"}))
 
 
+@pytest.mark.parametrize(("name", "value"), [("host", "0.0.0.0"), ("port", 9000)])
+def test_an_address_that_would_do_nothing_is_refused(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POWERCUT_DATABASE_URL", URL)
+    with pytest.raises(InvalidParams, match="http_options") as refused:
+        build(Deployment(settings={name: value}))
+    assert refused.value.field == name
+
+
 def test_replicas_of_a_file_need_a_database_that_all_machines_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POWERCUT_DATABASE_URL", raising=False)
     with pytest.raises(InvalidParams, match="PostgreSQL"):

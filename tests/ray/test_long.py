@@ -1,7 +1,9 @@
 """What takes minutes on Ray: replicas that come as work waits, and the page's config file under Serve's command."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from tests.jobs.postgres import running_postgres
 from tests.ray.cluster import START_S, RayServer, require_ray, running
 from tests.ray.test_cluster import ask, key, told
 from tests.ray.test_config_file import documented
-from tests.service.serving import command, free_port, wait_until
+from tests.service.serving import ROOT, command, free_port, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -89,10 +91,21 @@ def test_the_command_serves_on_a_cluster_that_runs_already_and_leaves_it(table_f
         with ending(server):
             server.start()
             assert ask(server.url, 1, key(server)).status_code == 200
+            refuse_another_address(server)
+            assert ask(server.url, 1, key(server)).status_code == 200, "what runs is left alone"
             assert server.stop() == 0, server.log.read_text()[-4000:]
             late = ask(server.url, 1, key(server))
             assert (late.status_code, late.json()["error"]["code"]) == (503, "no_replica"), "the cluster is still there"
             assert ray.process.poll() is None
+
+
+def refuse_another_address(server: RayServer) -> None:
+    """A second command on the cluster of a first, which would not listen where it is told to."""
+    line = command("serve", "--ray", "--port", str(free_port()), *server.options)
+    environment = os.environ | server.environment
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=START_S, check=False)
+    assert done.returncode == 2, done.stderr[-4000:]
+    assert f"give --host 127.0.0.1 --port {server.port}" in done.stderr
 
 
 def test_a_model_that_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> None:

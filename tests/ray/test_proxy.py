@@ -79,7 +79,8 @@ async def test_a_stream_that_breaks_off_ends_with_an_error() -> None:
     assert json.loads(chunks[-1])["error"]["code"] == "replica_lost"
 
 
-async def test_one_id_goes_both_ways_and_headers_that_steer_serve_do_not_pass() -> None:
+@pytest.mark.parametrize("path", ["/v1/models", "/-/", "/-/x", "/-/healthz/"])
+async def test_one_id_goes_both_ways_and_headers_that_steer_serve_do_not_pass(path: str) -> None:
     seen = list[tuple[bytes, bytes]]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +89,7 @@ async def test_one_id_goes_both_ways_and_headers_that_steer_serve_do_not_pass() 
 
     steering = {"X-Request-Timeout-Seconds": "0.001", "Serve-Multiplexed-Model-Id": "x", "X_Session_Id": "x"}
     async with guarded(app) as client:
-        reply = await client.get("/v1/models", headers={"X-Request-Id": "not one\tof ours", **steering})
+        reply = await client.get(path, headers={"X-Request-Id": "not one\tof ours", **steering})
     (passed,) = [value.decode() for name, value in seen if name == b"x-request-id"]
     assert reply.headers.get_list("x-request-id") == [passed]
     assert len(passed) == 32

@@ -14,7 +14,7 @@ import pytest
 from sampler import errors
 from tests.service.checks import GOOD, assert_error, assert_still_answers
 from tests.service.faulty import FaultyEngine
-from tests.service.serving import serving, wait_until
+from tests.service.serving import metric, serving, wait_until
 from tests.service.tables import letters_table
 
 SECRET = "0x7f00dead"
@@ -92,13 +92,15 @@ def test_openai_raises_its_own_errors_for_them() -> None:
         assert caught.value.status_code == 503
 
 
-def test_readyz_tells_a_dead_engine_and_livez_does_not_care() -> None:
+def test_readyz_and_a_gauge_tell_a_dead_engine_and_livez_does_not_care() -> None:
     engine = FaultyEngine(letters_table())
     with serving(engine) as url, httpx.Client(base_url=url, timeout=30) as http:
         assert http.get("/readyz").status_code == 200
+        assert metric(url, "powercut:engine_alive") == 1
         engine.is_alive = False
         assert http.get("/readyz").status_code == 503
         assert http.get("/livez").status_code == 200
+        assert metric(url, "powercut:engine_alive") == 0, "what an alert asks where nobody asks /readyz"
 
 
 def test_health_answers_while_the_engine_is_busy() -> None:

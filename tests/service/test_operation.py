@@ -70,6 +70,7 @@ def test_metrics_parse_and_carry_the_names_that_dashboards_of_vllm_use(url: str)
         "powercut:discarded_tokens",
         "powercut:cut_position",
         "powercut:chains_in_flight",
+        "powercut:engine_alive",
         "powercut:queued_tokens",
         "powercut:admission_rejections",
         "powercut:engine_failures",

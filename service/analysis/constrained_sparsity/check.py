@@ -69,9 +69,12 @@ def check_targets(request: SparsityRequest) -> None:
 
 
 def check_controller(request: SparsityRequest) -> None:
-    """What belongs to ascent is refused where another controller sets the multipliers."""
+    """What belongs to ascent is refused where another controller sets the multipliers, and the other on an mlp."""
     if rates(request).controller == "ascent":
         return
+    if isinstance(request.model, Mlp):
+        message = "proportional_integral is for a served_lm: where weights learn beside the gates it falls far below"
+        raise AnalysisError("optimizer.controller", f"{message} its target; give ascent")
     if request.optimizer.dual_learning_rate is not None:
         message = "only of controller ascent: proportional_integral finds its gains itself"
         raise AnalysisError("optimizer.dual_learning_rate", message)

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import torch
 
-from service.analysis.constrained_sparsity.check import drop_rate, notices, targets
+from service.analysis.constrained_sparsity.check import drop_rate, notices, rates, targets
 from service.analysis.constrained_sparsity.gates import floor, initial_density
 from service.analysis.constrained_sparsity.schema import (
     Baseline,
+    Controller,
     LmMetrics,
     MlpMetrics,
     Multipliers,
@@ -20,7 +21,12 @@ from service.analysis.torch_jobs.sparsity.gates import Gates
 from service.analysis.torch_jobs.sparsity.train import Course
 
 TOLERANCE = 0.01
-"""A density may be so far above its target and still count as reached."""
+"""A density may be so far above its target and still count as reached; further below it is told, too."""
+REMEDIES: dict[Controller, str] = {
+    "ascent": "more steps or a larger dual_learning_rate",
+    "proportional_integral": "more steps or a larger gate_learning_rate",
+}
+"""What may bring the density down to its target, by who sets the multipliers."""
 
 
 class Parts(NamedTuple):
@@ -42,10 +48,7 @@ def respond(request: SparsityRequest, context: Context, parts: Parts) -> Sparsit
     wanted = targets(request, len(gates.layers))
     reached = by_layer.tolist() if request.constraint.scope == "layer" else [total]
     violation = max(density - target for density, target in zip(reached, wanted, strict=True))
-    warnings = notices(request)
-    if violation > TOLERANCE:
-        message = f"the density is {violation:.3f} above its target: more steps or a larger dual_learning_rate"
-        warnings.append(Notice(code="constraint_violated", message=message))
+    warnings = [*notices(request), *missed(request, reached, wanted)]
     return SparsityResponse(
         method=f"hard-concrete gates, {request.constraint.scope}-wise density constraint",
         seed=context.seed,
@@ -66,3 +69,23 @@ def respond(request: SparsityRequest, context: Context, parts: Parts) -> Sparsit
         density_trace=parts.course.densities,
         baselines=parts.baselines,
     )
+
+
+def missed(request: SparsityRequest, reached: list[float], wanted: list[float]) -> list[Notice]:
+    """What is told of densities above their targets, and of those far below, where more was pruned than asked for.
+
+    A target above the density of the beginning asks for nothing: nothing can fall below it by pruning too much.
+    """
+    controller = rates(request).controller
+    start = initial_density(drop_rate(request), request.gates.temperature)
+    above = max(density - target for density, target in zip(reached, wanted, strict=True))
+    asking = ((density, target) for density, target in zip(reached, wanted, strict=True) if target < start)
+    below = max((target - density for density, target in asking), default=0.0)
+    told = list[Notice]()
+    if above > TOLERANCE:
+        message = f"the density is {above:.3f} above its target: {REMEDIES[controller]}"
+        told.append(Notice(code="constraint_violated", message=message))
+    if below > TOLERANCE:
+        message = f"the density is {below:.3f} below its target: more was pruned than asked for, more steps may heal it"
+        told.append(Notice(code="overshot", message=message))
+    return told
