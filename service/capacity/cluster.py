@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from scipy.optimize import brentq
-
 from sampler.errors import InvalidParams
 from sampler.params import PlainParams
 from service.capacity.hardware import Gpu
@@ -246,6 +244,8 @@ def rows_at(replica: Replica, load: Load, tokens_s: float) -> float:
 def root(lacking: Callable[[float], float], most: float) -> float:
     """Where a rising function is zero, between nearly nothing and `most`."""
     least = 1e-9
+    from scipy.optimize import brentq  # here, so that the commands that plan nothing start without it
+
     return least if lacking(least) >= 0 else cast(float, brentq(lacking, least, most))
 
 

@@ -2,8 +2,6 @@
 
 import math
 
-from scipy.special import gammaln, pdtr
-
 
 def erlang_c(servers: int, offered: float) -> float:
     """Probability of having to wait in M/M/c, with `offered` = arrivals · service time < servers; 1 from there on.
@@ -14,7 +12,9 @@ def erlang_c(servers: int, offered: float) -> float:
         return 1.0
     if offered == 0.0:
         return 0.0
-    log_term = servers * math.log(offered) - offered - float(gammaln(servers + 1))
+    from scipy.special import pdtr  # here, so that the commands that plan nothing start without it
+
+    log_term = servers * math.log(offered) - offered - math.lgamma(servers + 1)
     blocked = math.exp(log_term) / float(pdtr(servers, offered))
     return blocked / (1 - offered / servers * (1 - blocked))
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
-from scipy.optimize import brentq
 
 from sampler.methods import METHODS, best_of_n
 from sampler.methods.tmc import reach
@@ -96,6 +95,8 @@ def ending_rate(longest: int, mean: float) -> float:
     """The rate per token at which E[min(longest, X)] is `mean`; 0 where none ends before."""
     if mean >= longest * (1 - 1e-9):
         return 0.0
+    from scipy.optimize import brentq  # here, so that the commands that plan nothing start without it
+
     return cast(float, brentq(lambda rate: -math.expm1(-rate * longest) / rate - mean, 1e-12, 2.0 / mean))
 
 

@@ -27,7 +27,16 @@ from tests.service.tables import letters_table
 ALICE, ALICE_LINE = new_key("alice")
 BOB, BOB_LINE = new_key("bob")
 PROBES = {"/livez", "/readyz", "/version"}
-PAGES = {"/ui", "/ui/", "/ui/analysis", "/ui/analysis/", "/ui/api", "/ui/api/", "/ui/static/{path:path}"}
+PAGES = {
+    "/ui",
+    "/ui/",
+    "/ui/analysis",
+    "/ui/analysis/",
+    "/ui/api",
+    "/ui/api/",
+    "/ui/saved.html",
+    "/ui/static/{path:path}",
+}
 OPEN_ROUTES = PROBES | PAGES
 """What probes and deployers ask without a key, and the pages, whose calls need one. Everything else needs one."""
 
