@@ -1,17 +1,22 @@
 """How many replicas there should be, what a command line may say of them, and what Serve is told."""
 
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.replicas.deployment import DOWNSCALE_S
 from service.replicas.options import TARGET_TOKENS, scale_from
 from service.replicas.scaling import QUEUED, ROWS, SHARE, QueuedTokens
+from tests.ray.cluster import require_ray
+from tests.service.serving import ROOT
 
 TARGET = 1000
 
@@ -133,3 +138,30 @@ def test_serve_is_told_of_replicas_and_their_places() -> None:
     wide = placement(scale_from({"gpus_per_replica": 3}), spreads=True)
     assert wide["placement_group_bundles"] == [{"CPU": 1.0, "GPU": 1}, {"GPU": 1}, {"GPU": 1}]
     assert wide["ray_actor_options"]["num_gpus"] == 0, "vLLM's own workers take them"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, when it is imported
+@pytest.mark.parametrize(("wanted_for_s", "left"), [(DOWNSCALE_S - 20, 6), (DOWNSCALE_S + 20, 1)])
+def test_serve_stops_all_that_are_too_many_at_once_as_the_page_says(wanted_for_s: float, left: int) -> None:
+    """Serve's own autoscaler, on what it is told: it does not go down by one replica after the other."""
+    require_ray()
+    from ray.serve._private import constants
+    from ray.serve.autoscaling_policy import _apply_autoscaling_config
+    from ray.serve.config import AutoscalingConfig
+
+    scaling = told_to_serve(min_replicas=1, max_replicas=8)["autoscaling_config"]
+    idle = {SHARE: dict.fromkeys(range(6), 0.0)}
+    seen = SimpleNamespace(
+        **vars(Seen(idle, 6, 6)),
+        config=AutoscalingConfig(**scaling),
+        total_num_requests=0,
+        policy_state={
+            constants.SERVE_AUTOSCALING_DECISION_COUNTERS_KEY: -1,
+            constants.SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY: time.time() - wanted_for_s,
+        },
+    )
+    policy: Any = QueuedTokens(TARGET)
+    told: Any = seen
+    assert _apply_autoscaling_config(policy)(told)[0] == left
+    page = (ROOT / "docs" / "replicas.md").read_text(encoding="utf-8")
+    assert "all that are too many are stopped at once" in page
