@@ -39,9 +39,10 @@ def test_the_same_as_json_in_plain_units() -> None:
 
 
 def test_what_servers_must_let_run_is_told_where_their_defaults_would_bind() -> None:
-    rows = json.loads(run(*GOOD, "--json").output)["replica"]["rows"]
-    assert f"max_rows {rows} (default 128), max_running_requests {rows} (default 256)" in run(*GOOD).output
-    assert json.loads(run(*GOOD, "--json").output)["server_limits"]["max_running_requests_per_key"] == rows
+    words = (*GOOD, "--tensor-parallel", "2")
+    rows = json.loads(run(*words, "--json").output)["replica"]["rows"]
+    assert f"max_rows {rows} (default 128), max_running_requests {rows} (default 256)" in run(*words).output
+    assert json.loads(run(*words, "--json").output)["server_limits"]["max_running_requests_per_key"] == rows
     assert "its server needs" not in run(*GOOD, "--max-rows", "100").output
 
 
