@@ -53,7 +53,7 @@ test: deps $(DEV) lint ## everything but the full counts
 	$(PYTEST) -m "not long"
 	$(MAKE) test-vllm
 
-test-fast: $(DEV) ## under three minutes: no real model, nothing slow
+test-fast: $(DEV) ## under three minutes: no real model, no browser, nothing that takes a second
 	$(PYTEST) -m "not long and not slow and not model"
 
 test-long: $(DEV) ## full counts, for once before an issue closes

@@ -168,6 +168,7 @@ def random_affine_bound(rng: np.random.Generator, q: float, divergence: float) -
     return float(np.clip(highest, 0, 1))
 
 
+@pytest.mark.slow
 def test_no_convex_function_goes_under_the_floor() -> None:
     rng = np.random.default_rng(0)
     slack = []

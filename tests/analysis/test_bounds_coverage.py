@@ -89,6 +89,7 @@ def test_pooled_trials_of_fixed_problems_cover_thanks_to_the_floor() -> None:
         assert heterogeneous_coverage(probabilities, tails.pooled_binomial_upper, 0.05) >= 0.95 - 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "pooled"), [(0.3, 0.70), (1.0, 0.75), (5.0, 0.86)])
 def test_pooling_samples_of_problems_drawn_from_a_population_does_not_cover(shape: float, pooled: float) -> None:
     rng = np.random.default_rng(2)

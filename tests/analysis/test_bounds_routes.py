@@ -22,6 +22,7 @@ def bounds(http: httpx.Client, body: dict[str, Any], path: str = BENCHMARK) -> d
     return {one["method"]: one for one in reply.json()["bounds"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("correct", "n", "lower", "interval"),
     [
@@ -43,6 +44,7 @@ def test_the_usual_benchmarks(
     assert (both["lower"], both["upper"]) == pytest.approx(interval, abs=6e-4)
 
 
+@pytest.mark.slow
 def test_what_is_certified_and_what_is_not(http: httpx.Client) -> None:
     reply = http.post(BENCHMARK, json={"results": results(12, 30), "seed": 1}).json()
     found = {one["method"]: one for one in reply["bounds"]}

@@ -31,6 +31,7 @@ def test_the_list_has_every_analysis_with_an_example(http: httpx.Client) -> None
         assert one["summary"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, one in ANALYSES.items() if not one.job_only])
 def test_every_example_of_the_list_can_be_posted_and_drawn(http: httpx.Client, name: str) -> None:
     example = next(one for one in http.get("/v1/analysis").json()["data"] if one["name"] == name)
@@ -47,6 +48,7 @@ def test_every_example_of_the_list_can_be_posted_and_drawn(http: httpx.Client, n
     assert picture.content.startswith(PNG_MAGIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ANALYSES))
 def test_openapi_has_the_exact_schemas_and_errors(http: httpx.Client, name: str) -> None:
     document = http.get("/openapi.json").json()
@@ -81,6 +83,7 @@ def test_too_large_a_body_is_refused_as_it_arrives(start_probes: Start) -> None:
         assert_error(reply, 413)
 
 
+@pytest.mark.slow
 def test_refusals_failures_and_deaths_each_have_their_status(start_probes: Start) -> None:
     with start_probes() as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as http:
         for action, status, code in (
@@ -105,6 +108,7 @@ def test_a_not_a_number_in_a_body_is_refused(start_probes: Start) -> None:
             assert assert_error(reply, 422)["param"] == "scale"
 
 
+@pytest.mark.slow
 def test_the_time_limit_is_a_504(start_probes: Start) -> None:
     with start_probes(analysis_time_limit_s=1.5) as url:
         reply = httpx.post(f"{url}/v1/analysis/probe", json={"action": "hang"}, timeout=PATIENCE_S)
@@ -125,6 +129,7 @@ def hanging(url: str, pid_file: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_kills_the_process_and_frees_its_place(start_probes: Start, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with start_probes(analysis_workers=1) as url:
@@ -135,6 +140,7 @@ def test_a_client_that_leaves_kills_the_process_and_frees_its_place(start_probes
         assert reply.status_code == 200
 
 
+@pytest.mark.slow
 def test_one_more_than_may_run_hears_429_and_health_answers(start_probes: Start, tmp_path: Path) -> None:
     with start_probes(analysis_workers=1) as url, hanging(url, tmp_path / "pid"):
         reply = httpx.post(f"{url}/v1/analysis/probe", json={}, timeout=PATIENCE_S)

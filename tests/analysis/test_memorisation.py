@@ -76,6 +76,7 @@ def test_the_resolvent_equation_is_solved() -> None:
         assert mu * right == pytest.approx(np.ones(60), abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "q", "ratio", "bulk"), list(zip(LOADS, CONVERGENCE, RATIOS, BULK, strict=True)))
 def test_simulation_agrees_at_every_load(load: float, q: float, ratio: float, bulk: float) -> None:
     found = simulated(1, 400, load, draws=2)
@@ -95,6 +96,7 @@ def test_convergence_without_recovery_and_recovery_without_convergence() -> None
     assert recovered["overlap"] >= 0.15
 
 
+@pytest.mark.slow
 def test_convergence_is_blind_to_the_latent_direction() -> None:
     weak, strong = (simulated(4, 500, 1.0, draws=2, theta=theta) for theta in (0.5, 2.0))
     assert abs(weak["q"] - strong["q"]) <= 0.005
@@ -115,6 +117,7 @@ def spike_overlap(rng: np.random.Generator, d: int, load: float, theta: float, d
     return float(overlap), float(top)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", [1.0, 2.0])
 def test_the_spike_appears_as_the_formula_says(theta: float) -> None:
     rng = np.random.default_rng(5)

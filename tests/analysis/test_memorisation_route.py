@@ -178,6 +178,7 @@ def test_shared_rows_are_counted(http: httpx.Client) -> None:
     assert "3 exact rows" in assert_error(http.post(PATH, json=body), 422)["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["samples", "split_half"])
 def test_every_mode_has_its_picture(http: httpx.Client, mode: str) -> None:
     body = two_models(train=12) if mode == "samples" else {"mode": mode, "data": ROWS}

@@ -60,6 +60,7 @@ def test_the_largest_normals_are_drawn_without_the_rest() -> None:
     np.testing.assert_allclose(top.std(axis=0), direct.std(axis=0), atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_mean_field_form_bounds_the_drawn_one() -> None:
     for targets, over in ((565, 1.046), (50_257, 1.007)):
         drawn = expected_sq_distance(targets, 0.0, 100_000, np.random.default_rng(1))
@@ -67,6 +68,7 @@ def test_the_mean_field_form_bounds_the_drawn_one() -> None:
         assert ratio == pytest.approx(over, abs=0.012)
 
 
+@pytest.mark.slow
 def test_predictions_have_the_golden_values() -> None:
     golden = {8: 22.3, 12: 40.1, 16: 61.5, 24: 115.7, 32: 181.6, 48: 352.7, 64: 564.9}
     for dimension, facts in golden.items():
@@ -84,6 +86,7 @@ def test_two_layers_cost_the_lost_energy() -> None:
     assert drawn == pytest.approx(rank_factor(0.5), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_feasible_below_capacity_and_infeasible_above(model: str) -> None:
     below = simulate(input_dim=16, num_facts=54, trials=20, model=model)
@@ -97,6 +100,7 @@ def test_feasible_below_capacity_and_infeasible_above(model: str) -> None:
     assert below.hebbian_fraction == 0
 
 
+@pytest.mark.slow
 def test_the_solver_agrees_with_a_linear_programme() -> None:
     rng = np.random.default_rng(5)
     seen = set()
@@ -176,6 +180,7 @@ def test_other_shapes_are_predicted_too(rows: int, columns: int, targets: int | 
     assert shares[0] >= 0.5 >= shares[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dimension", "hidden"), [(16, 8), (16, 4)])
 def test_two_layers_hold_what_is_predicted(dimension: int, hidden: int) -> None:
     check_two_layers(dimension, hidden, 5)

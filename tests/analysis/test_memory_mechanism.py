@@ -35,6 +35,7 @@ def assert_mechanism(found: FitReply) -> None:
     assert recall[-1] > 5 * recall[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["shared", "decoupled"])
 def test_the_best_map_raises_every_score_just_above_its_threshold(model: str) -> None:
     found = fit(1, input_dim=24, num_facts=104, model=model)
@@ -78,6 +79,7 @@ def test_the_margin_is_predicted_within_a_quarter(dimension: int, facts: int) ->
         assert measured == pytest.approx(expected, rel=0.25)
 
 
+@pytest.mark.slow
 def test_the_margin_of_a_small_memory_is_near_its_prediction() -> None:
     draws = [fit(seed, input_dim=12, num_facts=28, model="decoupled") for seed in range(3)]
     measured = np.mean([found.solution.normalized_margin for found in draws])
@@ -161,6 +163,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "field"), REFUSED, ids=[json.dumps(body)[:60] for body, _ in REFUSED])
 def test_what_is_refused_names_its_field(http: httpx.Client, body: dict[str, Any], field: str) -> None:
     error = assert_error(http.post(PATH, json=body), 422)

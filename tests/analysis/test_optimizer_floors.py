@@ -95,6 +95,7 @@ def test_error_feedback_goes_far_below_the_floor(momentum: float) -> None:
     assert reply.error_feedback.tail_mean <= 0.25 * reply.certificate.floor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["spectral", "sign", "column"])
 def test_error_feedback_is_within_its_bound_and_falls_as_it_says(norm: str) -> None:
     means = []

@@ -196,6 +196,7 @@ def test_a_run_that_leaves_double_precision_is_refused() -> None:
     assert caught.value.field == "schedule"
 
 
+@pytest.mark.slow
 def test_torch_muon_shows_the_floor_only_with_coefficients_that_converge(http: httpx.Client) -> None:
     reply = http.post(f"{PATH}/torch-muon", json={"momentum": 0.9, "steps": 600, "seed": 1})
     assert reply.status_code == 200, reply.text

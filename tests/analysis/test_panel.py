@@ -43,6 +43,7 @@ def test_the_shape_in_the_number_of_times() -> None:
     assert max(plateau) / min(plateau) <= 1.4
 
 
+@pytest.mark.slow
 def test_fewer_observations_cost_their_root() -> None:
     scaled = [mean_errors(4, 5, 400, 400, rate=rate)[0] * np.sqrt(rate) for rate in (0.5, 0.25)]
     assert scaled == pytest.approx([0.275, 0.289], rel=0.15)
@@ -62,6 +63,7 @@ def test_the_rank_is_found_in_larger_panels(n: int, m: int) -> None:
     assert np.mean(hits) >= 0.9
 
 
+@pytest.mark.slow
 def test_assignment_that_follows_the_signal_does_not_improve_with_size() -> None:
     found = [mean_errors(7, 3, n, n, shift="signal", fitted={"rank": 2})[0] for n in (200, 400, 800)]
     assert min(found) > 0.6
@@ -71,6 +73,7 @@ def test_assignment_that_follows_the_signal_does_not_improve_with_size() -> None
     assert imputed < 0.3  # it never weights by propensity
 
 
+@pytest.mark.slow
 def test_beside_the_baselines() -> None:
     rng = np.random.default_rng(8)
     panels = [draw_panel(rng, 400, 400) for _ in range(3)]
@@ -111,6 +114,7 @@ def test_the_theory_threshold_is_its_formula() -> None:
     assert theory_threshold(1.0, uneven, 2, 2) == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_the_iteration_equals_the_full_decomposition() -> None:
     rng = np.random.default_rng(11)
     drawn = draw_panel(rng, 700, 600)

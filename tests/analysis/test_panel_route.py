@@ -98,6 +98,7 @@ def with_cell(field: str, value: Any) -> dict[str, Any]:
     return {field: rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -19,6 +19,8 @@ from service.settings import Settings
 from tests.analysis.conftest import PATIENCE_S
 from tests.service.serving import wait_until
 
+pytestmark = pytest.mark.slow  # each starts a worker process, which imports the libraries of its work
+
 REGISTRY = "tests.analysis.probes:PROBES"
 
 

@@ -96,6 +96,7 @@ def check_weights(result_positives: Points, result_negatives: Points, point: Poi
     assert total == [*(Fraction(number) for number in point.tolist()), Fraction(1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", [2, 4, 8])
 def test_certificates_are_exact_and_agree_with_the_fast_test(dimension: int) -> None:
     check_certificates(dimension, 60, 20)

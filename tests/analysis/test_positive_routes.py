@@ -34,6 +34,7 @@ def talk(http: httpx.Client, body: dict[str, Any], label: Any) -> tuple[dict[str
     raise AssertionError("it never ends")
 
 
+@pytest.mark.slow
 def test_answers_are_replayed_and_give_what_the_oracle_gives(http: httpx.Client) -> None:
     at_once = http.post(PATH, json=HALFSPACE | {"oracle": TARGET}).json()
     replayed, turns = talk(http, HALFSPACE, lambda point: np.array(point) @ NORMAL >= OFFSET)
@@ -107,6 +108,7 @@ def test_other_classes_have_witnesses(
     assert (found["certified"], found["witness"]) == (certified, witness)
 
 
+@pytest.mark.slow
 def test_a_finite_certificate_names_the_concept_that_spoils_it(http: httpx.Client) -> None:
     body = {"concept_class": "finite", "domain_size": 3, "concepts": [[0, 1], [0, 2]], "point": 1}
     assert http.post(CERTIFICATE, json=body | {"transcript": {"positives": [0]}}).json()["witness"] == [1]
@@ -179,6 +181,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body", "status", "field"), REFUSED, ids=[f"{json.dumps(one[1])[:50]}-{one[3]}" for one in REFUSED]
 )

@@ -59,6 +59,7 @@ def test_default_number_of_blocks() -> None:
     assert half_width(ONE, MILLIONTH) * 4 < 55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "expected"),
     [
@@ -78,6 +79,7 @@ def test_far_closer_than_noise_on_moments(d: int, expected: float) -> None:
     assert released > 0.6
 
 
+@pytest.mark.slow
 def test_worse_than_noise_on_moments_where_the_rows_are_noisier() -> None:
     """The negative comparison that the documentation keeps: error grows as d^1.5 and loses at d = 64."""
     rng = np.random.default_rng(1)

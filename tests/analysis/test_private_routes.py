@@ -50,6 +50,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield client
 
 
+@pytest.mark.slow
 def test_a_release_and_its_budget(private: httpx.Client) -> None:
     body = asked()
     reply = private.post(PATH, json=body).json()
@@ -70,6 +71,7 @@ def test_a_release_and_its_budget(private: httpx.Client) -> None:
     assert private.post(PATH, json=asked()).status_code == 200  # another data set
 
 
+@pytest.mark.slow
 def test_the_same_release_is_never_drawn_twice(private: httpx.Client) -> None:
     """Under its name a release comes back as it is, even for a margin that is a coin's toss, and for free."""
     tossed = [[*row[:3], row[3] + (i < 12)] for i, row in enumerate(PLANE)]
@@ -85,6 +87,7 @@ def test_the_same_release_is_never_drawn_twice(private: httpx.Client) -> None:
     assert private.post(PATH, json=body | {"data": PLANE}).json() == first
 
 
+@pytest.mark.slow
 def test_bad_rows_count_as_zero_rows_and_say_nothing(private: httpx.Client) -> None:
     zeros = [[0, 0, 0, 0]] * 5
     bad: list[Any] = [[1, 2, 3], "row", [1.5, 0, 0, 0], [1 << 30, 0, 0, 0], [None, 1, 2, 3]]
@@ -99,6 +102,7 @@ def test_bad_rows_count_as_zero_rows_and_say_nothing(private: httpx.Client) -> N
     assert private.post(PATH, json=asked(data=floats, **keep)).json() == clean
 
 
+@pytest.mark.slow
 def test_a_refusal_says_only_that(private: httpx.Client) -> None:
     """Two data sets without a majority: whatever differs between them, the replies do not."""
     halves = [PLANE[i] if i % 2 else [i, i * i, -7 * i, 11] for i in range(64)]
@@ -136,6 +140,7 @@ def plane_rows(n: int = 1024, d: int = 6) -> list[list[float]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"noise_ratio": 1e-7}, {"noise_ratio": 1e-7, "selection": "stable_histogram"}])
 def test_the_approximate_method(private: httpx.Client, more: dict[str, Any]) -> None:
     reply = private.post(PATH, json=asked(data=plane_rows(), method="approximate", **more)).json()
@@ -160,6 +165,7 @@ def test_the_approximate_method_refuses_what_it_cannot_say(private: httpx.Client
     assert "weak_utility" in {one["code"] for one in near["warnings"]}
 
 
+@pytest.mark.slow
 def test_noise_on_moments(private: httpx.Client) -> None:
     body = asked(data=plane_rows(), method="gaussian_covariance", row_norm_bound=20.0)
     reply = private.post(PATH, json=body).json()
@@ -229,6 +235,7 @@ def test_nothing_is_released_without_a_ledger() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_the_row_of_a_batch_that_runs_again_gets_its_release(tmp_path: Path) -> None:
     """A server that died after the debit, and one that died after the release: one charge, one draw that is seen."""
 

@@ -53,6 +53,7 @@ def test_unanimous_blocks_needed(epsilon: str, certain: int, likely: int) -> Non
     assert min(t for t in range(200) if release_probability(Fraction(t, 2), e, MILLIONTH) >= Decimal("0.99")) == likely
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", ["0.1", "0.5", "1", "2", "4"])
 @pytest.mark.parametrize("delta", ["1e-2", "1e-4", "1e-6", "1e-9"])
 def test_the_audit_of_the_primitive_is_tight(epsilon: str, delta: str) -> None:
@@ -122,6 +123,7 @@ def score_by_definition(
     return count_inside(rows, space) - max(count_inside(rows, t) for t in smaller if is_within(t, space))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("k", "instances"),
     [(1, 40), (2, 12), (3, 3), *(pytest.param(k, 100, marks=[pytest.mark.long]) for k in (1, 2, 3))],
@@ -164,6 +166,7 @@ def test_the_largest_hyperplane_of_many_dimensions() -> None:
         assert exact.largest_hyperplane([[int(x) % exact.PRIME for x in point] for point in points], 99) == brute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "outliers"), [(12, 0), (100, 0), (500, 0), (500, 6)])
 def test_recovery_does_not_depend_on_the_dimension(d: int, outliers: int) -> None:
     rng, source = np.random.default_rng(d + outliers), secrets.SystemRandom()
@@ -241,6 +244,7 @@ def neighbouring_margins(outliers: int) -> tuple[Fraction, Fraction]:
     return found[0], found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [40_000, pytest.param(400_000, marks=pytest.mark.long)])
 def test_the_statistical_audit_clears_the_real_one_and_catches_half_the_noise(draws: int) -> None:
     epsilon, delta = exactly(0.5), exactly(0.01)

@@ -43,6 +43,7 @@ def test_compute_and_draw_take_and_give_the_registered_types(name: str) -> None:
     assert issubclass(analysis.response, AnalysisResponse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, one in ANALYSES.items() if one.seeded and not one.job_only])
 def test_a_seed_fixes_the_reply(name: str) -> None:
     analysis = ANALYSES[name]
@@ -107,6 +108,7 @@ def test_a_reply_with_a_nan_is_refused() -> None:
         Part(number=float("nan"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["service.app", "service.cli", "service.analysis", "service.analysis.worker"])
 def test_the_service_starts_without_the_libraries_of_the_work(module: str) -> None:
     heavy = ("scipy", "matplotlib", "torch", "pandas", "sympy")
@@ -115,6 +117,7 @@ def test_the_service_starts_without_the_libraries_of_the_work(module: str) -> No
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_work_imports_no_torch_and_matplotlib_only_to_draw() -> None:
     modules = sorted({analysis.work for analysis in ANALYSES.values() if not analysis.own_process})
     found = "[m for m in ('torch', 'matplotlib') if m in sys.modules]"

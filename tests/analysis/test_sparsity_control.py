@@ -43,6 +43,7 @@ def train(target: list[float], *, by_layer: bool, unit: float = 1.0) -> tuple[Ga
     return gates, train_constrained(problem, [], RATES, lambda fraction, note: None, restarts=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.6, 0.8])
 def test_targets_are_kept_in_few_steps(target: float) -> None:
     gates, course = train([target], by_layer=False)
@@ -56,6 +57,7 @@ def test_targets_of_layers_are_kept() -> None:
     assert gates.layer_densities().tolist() == pytest.approx(targets, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_losss_unit_does_not_matter() -> None:
     ours, theirs = (train([0.6], by_layer=False, unit=unit) for unit in (1.0, 2.0**12))
     assert torch.allclose(ours[0].log_alpha, theirs[0].log_alpha, atol=1e-3)

@@ -41,6 +41,7 @@ def test_it_is_a_job(http: httpx.Client) -> None:
     assert reply.json()["error"]["code"] == "job_only"
 
 
+@pytest.mark.slow
 def test_a_row_of_a_batch_trains_with_progress_and_an_infeasible_one_is_told_the_floor(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -59,6 +59,7 @@ def test_files_stay_short_and_state_what_they_are_for(path: Path) -> None:
     assert path.stem not in {"utils", "helpers", "common", "misc"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["service.app", "service.cli", "sampler.chain", "sampler.engines.tabular"])
 def test_importing_the_service_brings_nothing_heavy(module: str) -> None:
     code = f"import {module}, sys; print([m for m in ('torch', 'transformers', 'vllm', 'ray') if m in sys.modules])"

@@ -55,6 +55,7 @@ def test_there_is_an_overlay_without_and_with_gpus() -> None:
     assert OVERLAYS == ["cpu", "gpu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [OLDEST, KUBERNETES])
 def test_each_manifest_is_valid(manifests: dict[str, Manifest], version: str) -> None:
     for kind, manifest in manifests.items():
@@ -221,6 +222,7 @@ def adapted(series: str) -> str | None:
     return re.sub(rule["name"]["matches"], renamed, series)
 
 
+@pytest.mark.slow
 def test_the_pod_s_variables_start_a_server_that_is_as_the_manifests_say(
     own_overlay: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

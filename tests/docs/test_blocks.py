@@ -36,6 +36,7 @@ def cases() -> list[Any]:
     return [pytest.param(page, marks=marks.get(page, patient)) for page in pages()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", cases())
 def test_every_block_of_a_page_runs(
     page: str,
@@ -88,6 +89,7 @@ def test_commands_are_told_from_what_they_print() -> None:
     assert not is_complete("echo 'open")
 
 
+@pytest.mark.slow
 def test_a_page_cannot_hide_a_command_in_a_text_or_show_what_is_not_printed(tmp_path: Path) -> None:
     world = World(tmp_path, "http://127.0.0.1:1")
     assert looks_like_code("curl -s http://x")

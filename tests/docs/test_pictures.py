@@ -18,6 +18,7 @@ def figures() -> dict[str, Any]:
     return json.loads((FOLDER / NUMBERS).read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_numbers_of_small_models_come_out_again(figures: dict[str, Any]) -> None:
     for name, values in plan_or_guess_laws().items():
         assert values == (pytest.approx(figures["laws"][name]) if name in ("p", "q", "pi") else figures["laws"][name])
@@ -28,6 +29,7 @@ def test_the_numbers_of_small_models_come_out_again(figures: dict[str, Any]) -> 
         assert sum(row[-1] for row in rows) / len(rows) < 0.01, "they come close to the power distribution"
 
 
+@pytest.mark.slow
 def test_the_drawings_come_out_again(figures: dict[str, Any], tmp_path: Path) -> None:
     write(figures, tmp_path)
     for name in (NUMBERS, *PICTURES):

@@ -37,6 +37,7 @@ async def test_statistics_are_those_of_the_table(serve: Callable[..., FakeVLLM])
             assert len(ids) == 4 or ids[-1] == 2
 
 
+@pytest.mark.slow
 async def test_first_tokens_follow_q_and_repeat_with_their_key(serve: Callable[..., FakeVLLM]) -> None:
     table = random_engine(8, 4)
     async with remote(serve(table)) as engine:
@@ -48,6 +49,7 @@ async def test_first_tokens_follow_q_and_repeat_with_their_key(serve: Callable[.
     assert chi_square_p(np.bincount(first, minlength=3), q) > 1e-4
 
 
+@pytest.mark.slow
 async def test_ties_at_the_edge_of_the_support_are_drawn_again_from_the_row(serve: Callable[..., FakeVLLM]) -> None:
     table, count = wide_table(), 400
     async with remote(serve(table)) as engine:
@@ -63,6 +65,7 @@ async def test_ties_at_the_edge_of_the_support_are_drawn_again_from_the_row(serv
     assert all(len(segment.tokens) == 2 and segment.end is End.LENGTH for segment in segments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [1, 3])
 async def test_a_staged_chain_has_the_enumerated_law(serve: Callable[..., FakeVLLM], interval: int) -> None:
     params = PowerParams(4, 2.0, 1.0, blocks=2, steps_per_block=2, top_k=3, stop=("ab",))
@@ -97,6 +100,7 @@ async def test_a_verdict_closes_the_connection_and_the_server_stops(serve: Calla
             assert fake.tokens < 20
 
 
+@pytest.mark.slow
 async def test_early_rejection_costs_the_server_fewer_tokens(serve: Callable[..., FakeVLLM]) -> None:
     fake, drawn = serve(two_ways(), delay_s=0.005), []
     async with remote(fake, stream_interval=1) as engine:
@@ -119,6 +123,7 @@ async def test_a_stop_token_of_the_servers_own_does_not_end_the_segment(serve: C
     assert len({call["seed"] for call in fake.calls}) == len(fake.calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params", [PlainParams(6), PlainParams(6, 0.0), PlainParams(6, 0.7, top_p=0.8), PlainParams(6, top_k=2)]
 )

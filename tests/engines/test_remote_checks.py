@@ -29,6 +29,7 @@ def load(*urls: str, **changes: Any) -> None:
     asyncio.run(engine.aclose())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

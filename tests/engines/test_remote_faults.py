@@ -81,6 +81,7 @@ async def fails(engine: RemoteEngine, fake: FakeVLLM, kind: type[Exception], wor
     assert engine.room() == engine._slots.limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_full_server_is_asked_again_after_the_time_it_names(fake: FakeVLLM, status: int) -> None:
     async with remote(fake, patience=BRISK) as engine:
@@ -95,12 +96,14 @@ async def test_a_full_server_is_asked_again_after_the_time_it_names(fake: FakeVL
         assert engine.client.retried == 2
 
 
+@pytest.mark.slow
 async def test_a_server_that_stays_full_is_given_up_and_long_waits_are_capped(fake: FakeVLLM) -> None:
     async with remote(fake, patience=BRISK) as engine:
         fake.faults.extend([busy(429, retry_after="3600")] * 3)
         await fails(engine, fake, EngineOverloaded, "no room .*429", 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "message", "kind", "words"),
     [
@@ -127,6 +130,7 @@ async def test_a_support_beyond_the_servers_maximum_is_the_callers_mistake(fake:
         await fails(engine, fake, InvalidParams, "max allowed: 20")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -155,6 +159,7 @@ async def test_an_answer_that_is_none_is_an_error(fake: FakeVLLM, answer: Any, w
         await fails(engine, fake, EngineError, words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
@@ -176,12 +181,14 @@ async def test_a_server_that_never_answers_is_given_up(fake: FakeVLLM) -> None:
         await fails(engine, fake, EngineError, "did not answer in time")
 
 
+@pytest.mark.slow
 async def test_a_slow_server_that_goes_on_is_waited_for(fake: FakeVLLM) -> None:
     async with remote(fake, patience=BRISK, stream_interval=1) as engine:
         fake.delay_s = 0.1
         assert len((await engine.propose(WAITS)).tokens) == 12
 
 
+@pytest.mark.slow
 async def test_connections_that_break_before_the_answer_are_asked_again() -> None:
     broken = 0
 
@@ -209,6 +216,7 @@ async def test_connections_that_break_before_the_answer_are_asked_again() -> Non
     await manager.__aexit__(None, None, None)
 
 
+@pytest.mark.slow
 async def test_health_decides_whether_the_engine_is_alive_though_nobody_calls(fake: FakeVLLM) -> None:
     async with remote(fake, poll_s=0.05, unreachable_s=0.5) as engine:
         assert engine.alive
@@ -218,6 +226,7 @@ async def test_health_decides_whether_the_engine_is_alive_though_nobody_calls(fa
         await until(lambda: engine.alive)
 
 
+@pytest.mark.slow
 async def test_every_waiter_gets_its_error_when_the_server_dies() -> None:
     with ExitStack() as stack:
         fake = stack.enter_context(running(FakeVLLM(wide_table(), delay_s=0.02)))
@@ -250,6 +259,7 @@ async def test_a_failing_watcher_harms_its_own_caller_alone(fake: FakeVLLM) -> N
         assert len(await many(engine, [WAITS] * 8)) == 8
 
 
+@pytest.mark.slow
 async def test_a_chain_through_failures_has_the_same_tokens(fake: FakeVLLM) -> None:
     params = PowerParams(16, blocks=2, steps_per_block=4, top_k=20)
     async with remote(fake, patience=BRISK) as engine:

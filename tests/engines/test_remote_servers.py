@@ -99,6 +99,7 @@ async def test_the_memo_tree_and_prefetch_work_on_top(serve: Callable[..., FakeV
     assert first.trace.ids == second.trace.ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "error"),
     [

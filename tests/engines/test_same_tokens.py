@@ -47,6 +47,7 @@ def without_savings(params: PowerParams) -> PowerParams:
     return replace(params, early_rejection=False, memo_tree=False, prefetch=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [None, 10])
 @pytest.mark.parametrize("method", ["entropy_cut", pytest.param("uniform_cut", marks=pytest.mark.slow)])
 def test_float64_chains_are_the_same_alone_together_and_without_early_rejection(top_k: int | None, method: str) -> None:
@@ -129,6 +130,7 @@ def test_early_rejection_saves_tokens_over_twenty_prompts(smollm2: TransformersE
     assert flips <= 2
 
 
+@pytest.mark.slow
 def test_float32_flips_are_rare(tiny: TransformersEngine) -> None:
     """The same chains in fp32 and float64: rounding may flip a draw at a CDF edge, once in about 10^5 tokens."""
     single = tiny_engine(torch.float32)

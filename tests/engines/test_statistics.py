@@ -67,6 +67,7 @@ def run(
     return asyncio.run(all_of_them())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [None, 20])
 @pytest.mark.parametrize("steps", [0, 6])
 @pytest.mark.parametrize("kv_cache_bytes", [0, 1 << 30])
@@ -120,6 +121,7 @@ def test_scoring_equals_a_plain_forward_pass(tiny: TransformersEngine) -> None:
     assert all(len(row.ids) == 3 for row in rows)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_row_law_on_every_support(tiny: TransformersEngine) -> None:
     """First tokens over many keys against the exact q: full vocabulary (beyond the head too), top-k, nucleus."""
     prompt, count = (3, 1, 4), 3000

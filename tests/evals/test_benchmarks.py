@@ -150,6 +150,7 @@ async def test_all_canonical_solutions_pass_and_broken_ones_fail(data_folder: Pa
     assert await check_broken(problems) == {UNTRUE: 164}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bubblewrap")
 async def test_an_answer_without_code_is_wrong_and_not_a_failure(data_folder: Path) -> None:
     benchmark, problem = BENCHMARKS["humaneval"], BENCHMARKS["humaneval"].load(data_folder).problems[0]

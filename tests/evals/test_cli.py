@@ -155,6 +155,7 @@ def test_a_report_on_no_run_is_one_clear_line(tmp_path: Path) -> None:
     assert "holds no run" in " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_command_and_the_same_command_goes_on(tmp_path: Path) -> None:
     server = Scripted()
     server.hold = 30

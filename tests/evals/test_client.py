@@ -27,6 +27,7 @@ def ask(server: Scripted, patience: Patience = QUICK, key: str | None = None) ->
         return asyncio.run(run(url))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script", [[refuses(429)], [refuses(503), refuses(429)], [refuses(502), refuses(504)], [breaks], [breaks] * 3]
 )
@@ -39,6 +40,7 @@ def test_what_passes_is_asked_again_byte_for_byte(script: list[Behaviour]) -> No
     assert reply.waited_s > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
 def test_what_will_not_pass_is_not_asked_again(status: int) -> None:
     server = Scripted([refuses(status, "max_tokens: at most 8\n")])
@@ -112,6 +114,7 @@ def test_a_wait_ends_and_a_cancel_closes_the_connection() -> None:
     assert server.cancelled == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["[]", "{}", '{"choices": []}', "not json", '{"choices": [{"index": 0}]}'])
 def test_an_answer_without_a_text_is_malformed(body: str) -> None:
     with pytest.raises(CallFailed) as caught:

@@ -39,6 +39,7 @@ def test_an_effort_goes_to_the_methods_that_take_it(powercut: str, tmp_path: Pat
     assert [each["status"] for each in found.values()] == ["answered"] * len(TAKES)
 
 
+@pytest.mark.slow
 def test_equal_budgets_on_the_real_server(powercut: str, tmp_path: Path) -> None:
     found = carry(plan(powercut, tmp_path / "a", *ARMS, problems=6, repeats=2, reference="entropy_cut"))
     assert len(found) == 60

@@ -58,6 +58,7 @@ def same(reply: dict[str, Any], method: str, ours: Bounds) -> None:
     assert (found["lower"], found["upper"]) == pytest.approx(tuple(ours), abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("correct", "total", "side", "tried"), CASES)
 def test_one_answer_a_problem(endpoint: Any, correct: int, total: int, side: Side, tried: int) -> None:
     reply = endpoint(single(correct, total), side=side, delta=0.1, num_configurations_tried=tried)
@@ -66,6 +67,7 @@ def test_one_answer_a_problem(endpoint: Any, correct: int, total: int, side: Sid
     same(reply, "chernoff_kl", chernoff_kl(correct / total, total, spent, side))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", [1, 4, 8])
 def test_several_answers_to_these_very_problems(endpoint: Any, edge: int) -> None:
     corrects = [int(c) for c in np.random.default_rng(edge).integers(0, edge, 30)]
@@ -73,6 +75,7 @@ def test_several_answers_to_these_very_problems(endpoint: Any, edge: int) -> Non
     same(reply, "binomial_tail", binomial_tail_fixed(sum(corrects), 240, 0.05))
 
 
+@pytest.mark.slow
 def test_unequally_many_answers_to_these_very_problems(endpoint: Any) -> None:
     rng = np.random.default_rng(1)
     corrects, totals = ([int(n) for n in rng.integers(*ends, 30)] for ends in ((0, 9), (8, 17)))

@@ -116,6 +116,7 @@ class Deciding(Scripted):
         return found | ({"power": {"token_ids": list(map(ord, text))}} if self.ids else {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", [True, False])
 def test_jumps_that_decide_diverge_more(ids: bool, tmp_path: Path) -> None:
     server = Deciding(ids)

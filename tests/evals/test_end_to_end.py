@@ -22,6 +22,7 @@ def humaneval(url: str, output: Path, data: Path) -> Plan:
     return Plan(BENCHMARKS["humaneval"], (STANDARD,), None, url, None, output, limit=COUNT, data=data, patience=QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bubblewrap")
 def test_reference_solutions_pass_and_broken_ones_fail(data_folder: Path, tmp_path: Path) -> None:
     problems = BENCHMARKS["humaneval"].load(data_folder).problems[:COUNT]

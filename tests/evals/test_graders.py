@@ -185,6 +185,7 @@ async def ask_released(workers: Workers, gold: str, given: str) -> bool:
     return (await workers.ask("paper", gold, given))["correct"]
 
 
+@pytest.mark.slow
 async def test_maths_verdicts(grading: Grading) -> None:
     async def status(gold: str, text: str) -> tuple[str, bool | None]:
         verdict = await grade_maths(gold, text, grading.workers)
@@ -323,6 +324,7 @@ READERS: dict[str, Callable[[str], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_reader_takes_more_than_linear_time(name: str) -> None:

@@ -62,6 +62,7 @@ def kill_over_and_over(arguments: list[str], output: Path, kills: int, total: in
         assert ended is None, f"it ended before it was killed: {errors.decode()}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["run", "compare"])
 def test_killed_a_few_times(kind: str, tmp_path: Path, powercut: str) -> None:
     check(kind, tmp_path, powercut, kills=5 if kind == "run" else 2, repeats=2 if kind == "run" else 1)

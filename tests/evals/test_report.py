@@ -195,6 +195,7 @@ class Links(HTMLParser):
                 self.handlers.append(name)
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_runs_nothing(tmp_path: Path) -> None:
     folder = full(tmp_path / "run")
     write_report([folder], tmp_path, Level())

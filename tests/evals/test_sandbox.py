@@ -28,6 +28,7 @@ async def test_a_right_program_passes_and_a_wrong_one_does_not(grading: Grading)
     assert (wrong.status, wrong.detail) == ("rejected", "an assertion of the tests does not hold (line 3 of the tests)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHEATS)
 async def test_a_cheat_is_rejected_for_what_it_is(grading: Grading, name: str) -> None:
     solution, reason = CHEATS[name]
@@ -46,12 +47,14 @@ async def test_a_bomb_ends_within_its_limits_and_the_run_goes_on(short: Grading,
     assert (await short.check(asked(RIGHT))).status == "passed"
 
 
+@pytest.mark.slow
 async def test_sleeping_is_ended_by_the_wall_clock(bubblewrap: None) -> None:
     async with Grading(limits=Limits(wall_s=2.0)) as grading:
         outcome = await grading.check(asked("import time\ndef f(x):\n    time.sleep(1000)\n"))
     assert (outcome.status, outcome.detail) == ("rejected", "not done within 2 s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REACHES)
 async def test_what_is_outside_is_out_of_reach(grading: Grading, name: str) -> None:
     outcome = await grading.check(contained(REACHES[name]))

@@ -22,6 +22,7 @@ from evals.statistics.resampling import cluster_mean, pass_at_k, pass_curve, rat
 GRID = np.linspace(0.001, 0.999, 333)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("total", "delta"), [(1, 0.05), (30, 0.1), (164, 0.05)])
 def test_the_binomial_tail_is_scipys_exact_interval(total: int, delta: float) -> None:
     for correct in range(total + 1):
@@ -126,6 +127,7 @@ def test_the_bootstrap_of_a_mean_is_the_enumerated_one() -> None:
     assert (found.lower, found.upper) == pytest.approx(np.quantile(means, [0.05, 0.95]), abs=0.0126)
 
 
+@pytest.mark.slow
 def test_resampling_problems_covers_and_resampling_answers_does_not() -> None:
     """60 problems of very unequal difficulty with 8 answers each: what is random is which problems there are."""
     rng = np.random.default_rng(5)

@@ -85,6 +85,7 @@ def test_a_deadline_that_is_not_reached_changes_nothing() -> None:
     assert same_trace(result.trace, history(PARAMS)[-1][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [True, False])
 def test_every_token_budget_gives_the_trace_of_the_last_step_it_paid_for(early: bool) -> None:
     params = replace(PARAMS, early_rejection=early)

@@ -85,6 +85,7 @@ def reply_of(engine: EndlessEngine, given: Answer, events: list[Event], mode: st
     return {"text": text, "power": report, "logprobs": answer_shown(given, engine.tokenizer, text, 2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [EndlessEngine, OwnDraws])
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_job_resumed_from_each_of_its_stages_gives_the_same_reply(chain: str, kind: type[EndlessEngine]) -> None:

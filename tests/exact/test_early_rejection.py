@@ -31,6 +31,7 @@ def params_of(length: int, blocks: int, stop: tuple[str, ...], alpha: float = 2.
     return PowerParams(length, alpha, 1.0, blocks, steps, top_k=4, stop=stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["entropy", "uniform"])
 @pytest.mark.parametrize(("length", "blocks", "stop"), SHAPES)
 def test_one_seed_gives_the_same_chain_with_and_without(
@@ -56,6 +57,7 @@ def test_one_seed_gives_the_same_chain_with_and_without(
     assert saved > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [True, False])
 def test_an_engine_that_watches_rarely_or_never_gives_the_same_chain(early: bool) -> None:
     for seed in range(4):
@@ -94,6 +96,7 @@ def long_pairs(cut_name: str, seeds: range) -> Iterator[tuple[Chain, Chain, Trac
             yield early, plain, *asyncio.run(real_proposal(early, number, horizon)), horizon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_name", ["entropy", "uniform"])
 def test_long_proposals_are_decided_alike_at_the_very_edge(cut_name: str) -> None:
     decisions = sum(check_edges_agree(*pair) for pair in long_pairs(cut_name, range(10)))
@@ -106,6 +109,7 @@ def test_600_long_proposals_are_decided_alike_at_the_very_edge(cut_name: str) ->
     assert sum(check_edges_agree(*pair) for pair in long_pairs(cut_name, range(100, 200))) > 1500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_name", ["entropy", "uniform"])
 def test_the_bound_never_rises_and_ends_at_the_log_ratio(cut_name: str) -> None:
     """The log ratio against the textbook's three terms, summed in another way."""

@@ -44,6 +44,7 @@ def first_frozen(events: list[Event], limit: int) -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_chain_stops_at_the_first_step_at_which_it_is_frozen() -> None:
     stopped = early = 0
     for seed in range(40):

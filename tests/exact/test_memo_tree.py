@@ -43,6 +43,7 @@ def outcome(answers: list[Answer]) -> list[tuple[object, ...]]:
     return [(a.trace.ids, a.trace.end, a.usage.steps, a.usage.accepted, a.usage.moved) for a in answers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["entropy_cut", "uniform_cut"])
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_all_combinations_of_savings_give_the_same_tokens(method: str, top_k: int | None) -> None:
@@ -141,6 +142,7 @@ class ShortHeads(TabularEngine):
         return replace(segment, rows=cut)
 
 
+@pytest.mark.slow
 def test_a_uniform_beyond_a_stored_head_is_drawn_again_from_the_whole_row_with_the_same_uniform() -> None:
     table = {
         "vocab": ["a", "b", "c", "<eos>"],

@@ -35,6 +35,7 @@ def is_walk(ids: tuple[int, ...], longest: int = 12) -> bool:
     return 0 < len(ids) <= longest and 3 not in ids[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", POWER_METHODS)
 @pytest.mark.parametrize("memo_tree", [True, False])
 def test_tokens_never_exceed_the_budget(method: str, memo_tree: bool) -> None:

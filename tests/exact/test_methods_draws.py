@@ -71,6 +71,7 @@ def closed_form(space: Space, n: int) -> np.ndarray:
     return law
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_best_of_n_has_its_closed_form(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     params = PowerParams(2, 2.0, top_k=None, samples=n)

@@ -75,6 +75,7 @@ def distances(engine: TabularEngine, params: PowerParams, counts: tuple[int, ...
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", UNBIASED, ids=lambda p: " ".join(f"{n}={getattr(p, n)}" for n in SHOWN))
 def test_the_evidence_is_unbiased_over_every_sequence_of_draws(
     monkeypatch: pytest.MonkeyPatch, params: PowerParams
@@ -88,6 +89,7 @@ def test_the_evidence_is_unbiased_with_three_particles(monkeypatch: pytest.Monke
     check_unbiased(monkeypatch, replace(SMALL, particles=3, top_k=2, ess_threshold=ess_threshold))
 
 
+@pytest.mark.slow
 def test_more_particles_come_closer_already_by_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = plan_or_guess()
     found = []
@@ -110,6 +112,7 @@ def check_converges(record: Record, counts: tuple[int, ...], runs: int, most: fl
     assert all(a > b or b < most / 2 for a, b in itertools.pairwise(found)), "more particles, and no closer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"ess_threshold": 1.0}, {"ramp_tokens": 4}], ids=str)
 def test_the_law_goes_to_the_power_distribution(record_property: Record, more: dict[str, Any]) -> None:
     check_converges(record_property, (1, 8, 64), 1000, 0.08, **more)
@@ -137,6 +140,7 @@ def seeded_evidence(runs: int) -> float:
     return float(off)
 
 
+@pytest.mark.slow
 def test_the_evidence_is_unbiased_over_seeded_runs() -> None:
     assert abs(seeded_evidence(500)) < 4.5
 
@@ -207,6 +211,7 @@ def nothing_recorded(name: str, value: object) -> None:
     """For checks run on mutants."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", [reset_forgotten, first_factor_forgotten, weighed_after_the_end])
 def test_a_mutant_has_a_biased_evidence(
     monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
@@ -216,6 +221,7 @@ def test_a_mutant_has_a_biased_evidence(
         check_unbiased(monkeypatch, SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", [reset_forgotten, weighed_after_the_end, resampled_by_the_first])
 def test_a_mutant_has_another_limit(
     monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]

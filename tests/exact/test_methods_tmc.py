@@ -99,6 +99,7 @@ def test_a_rollout_is_unbiased_for_the_future_and_ended_blocks_have_none(monkeyp
         assert sums[block] / reached[block] == pytest.approx(weights_of(space, block), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_jackknife_is_its_formula_and_removes_the_first_order_bias() -> None:
     rng = np.random.default_rng(3)
     blocks, futures = np.log(rng.random(3)), np.log(rng.random((3, 4)))
@@ -123,6 +124,7 @@ def test_a_negative_share_is_clipped() -> None:
     assert shares.sum() == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_the_law_goes_to_the_power_distribution(record_property: Record) -> None:
     check_converges(record_property, plan_or_guess(), PLAN_FIRST, (1, 24), 200, 0.15)
 
@@ -185,6 +187,7 @@ def nothing_recorded(name: str, value: object) -> None:
     """For checks run on mutants."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", [not_divided, without_rollouts])
 def test_a_mutant_has_another_limit(
     monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]

@@ -78,12 +78,14 @@ def test_tries_bring_the_staged_chain_to_the_power_distribution() -> None:
     assert limit < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tries", [1, 2, 3])
 @pytest.mark.parametrize("early", [True, False])
 def test_a_real_step_has_the_enumerated_law(tries: int, early: bool) -> None:
     check_step_law(Case(ENGINE, replace(STEP, tries=tries, early_rejection=early)), 300)
 
 
+@pytest.mark.slow
 def test_the_real_chain_has_the_enumerated_law() -> None:
     check_tries_law(Case(ENGINE, PARAMS), 600)
 
@@ -305,11 +307,13 @@ MUTANTS: dict[str, tuple[Callable[[Patch], object], Callable[[], object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [law, kernel, check_same_winners, check_race, check_own_draws])
 def test_the_sampler_passes_what_kills_the_mutants(check: Callable[[], object]) -> None:
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_killed(monkeypatch: Patch, name: str) -> None:
     mutate, check = MUTANTS[name]

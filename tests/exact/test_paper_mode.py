@@ -107,6 +107,7 @@ def follow_many(cut: str, top_k: int | None = None, cut_power: float = 4.0, mode
     return ended, moved, shorter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["entropy", "uniform"])
 @pytest.mark.parametrize(("top_k", "cut_power"), [(None, 4.0), (3, 1.0), (2, 4.0)])
 def test_paper_mode_is_the_transcription_step_by_step(cut: str, top_k: int | None, cut_power: float) -> None:
@@ -231,6 +232,7 @@ def test_a_resumed_chain_keeps_how_its_tokens_were_drawn() -> None:
         assert resumed.usage == whole.usage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["entropy", "uniform"])
 def test_drawing_ahead_changes_no_token(cut: str) -> None:
     params = PowerParams(20, 3.0, 4.0, 4, 8, None, mode="paper")
@@ -278,6 +280,7 @@ def check_departure(cut: str, seeds: range, record_property: Record) -> None:
     assert paper[1] > 5 * exact[1]
 
 
+@pytest.mark.slow
 def test_paper_mode_ends_far_from_the_power_distribution(record_property: Record) -> None:
     check_departure("entropy", range(24, 26), record_property)
 
@@ -311,6 +314,7 @@ def check_law(chains: int) -> None:
     assert total_variation(np.array(target), np.array([law[name] for name in names])) > 0.1
 
 
+@pytest.mark.slow
 def test_the_real_chain_has_the_law_of_the_released_code() -> None:
     check_law(400)
 

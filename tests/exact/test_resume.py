@@ -32,6 +32,7 @@ def state_after(engine: EndlessEngine, params: PowerParams, stages: int, seed: i
     return through_json(stopped.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["entropy", "uniform"])
 @pytest.mark.parametrize("early", [True, False])
 def test_a_chain_resumed_from_any_stage_gives_the_same_trace_and_usage(cut: str, early: bool) -> None:

@@ -17,6 +17,7 @@ def model(seed: int = 1) -> EndlessEngine:
     return EndlessEngine(seed, ("a", "b", "c", "<eos>"), (3,), end_mass=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["entropy", "uniform"])
 @pytest.mark.parametrize("shown", [0, 1, 5, 99])
 @pytest.mark.parametrize("kind", [EngineError, EngineOverloaded, EngineOutOfMemory])

@@ -31,6 +31,7 @@ def check_convergence(means: np.ndarray) -> None:
     assert thousand < 0.1 * hundred
 
 
+@pytest.mark.slow
 def test_the_staged_chain_converges_to_the_power_distribution(record_property: Record) -> None:
     means = mean_distances("entropy", range(8, 16))  # 0 to 7 are done after ten steps
     record_property("mean_tv", dict(zip(STEPS, means.tolist(), strict=True)))
@@ -94,6 +95,7 @@ def compare(cut: str, chains: int) -> float:
     return chi_square_p(counts, law)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["entropy", "uniform"])
 def test_the_real_chain_has_the_enumerated_law(cut: str) -> None:
     assert compare(cut, 3000) > 1e-6
@@ -105,6 +107,7 @@ def test_the_real_chain_has_the_enumerated_law_over_40000_chains(cut: str) -> No
     assert compare(cut, 40_000) > 1e-6
 
 
+@pytest.mark.slow
 def test_the_real_chain_reaches_the_plan_or_guess_target() -> None:
     case = Case(plan_or_guess(), PowerParams(4, blocks=1, steps_per_block=20, top_k=None))
     counts, _ = empirical_law(case, 500)

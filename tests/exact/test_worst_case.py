@@ -36,6 +36,7 @@ def answer(method: str, params: PowerParams | PlainParams, seed: int, end_mass: 
     return asyncio.run(METHODS[method](Job(engine, (0,), params, seed)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", POWER_METHODS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_answer_costs_more_than_its_worst_case(method: str, variant: str) -> None:

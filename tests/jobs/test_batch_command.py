@@ -105,6 +105,7 @@ def test_a_file_that_is_not_there_is_said(server: tuple[str, str], tmp_path: Pat
     assert "No such file" in result.stderr
 
 
+@pytest.mark.slow
 def test_status_and_cancel_find_a_batch_by_its_output(server: tuple[str, str], tmp_path: Path) -> None:
     url, key = server
     slow = {"power": {"blocks": 256, "steps_per_block": 1000, "memo_tree": False}, "max_tokens": 256}

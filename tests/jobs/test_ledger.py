@@ -70,6 +70,7 @@ def keep_snapshots(database_url: str) -> None:
         connection.execute(SQL("ALTER DATABASE {} SET default_transaction_isolation TO 'repeatable read'").format(name))
 
 
+@pytest.mark.slow
 def test_processes_that_debit_at_once_never_overspend(database_url: str | None, tmp_path: Path) -> None:
     """Four debits of each data set, of which two fit: exactly those go through, whoever gets them."""
     if database_url is not None:

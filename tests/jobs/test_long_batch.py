@@ -31,6 +31,7 @@ def share_read(data: Path) -> float:
     return read / whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines", [4 * WINDOW_LINES, pytest.param(100_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 )

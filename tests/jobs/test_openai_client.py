@@ -147,6 +147,7 @@ BROKEN: dict[str, tuple[bytes, list[tuple[str, int | None]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_fails_the_batch_at_once_and_names_the_lines(client: openai.OpenAI, case: str) -> None:
     content, expected = BROKEN[case]
@@ -172,6 +173,7 @@ def test_a_file_with_windows_line_ends_a_mark_and_blank_lines_is_fine(client: op
     assert len(lines(client, batch.output_file_id)) == 2
 
 
+@pytest.mark.slow
 def test_files_are_listed_described_and_deleted(client: openai.OpenAI) -> None:
     ids = [upload(client, jsonl([completion_row(number)])) for number in range(3)]
     listed = [file.id for file in client.files.list(purpose="batch", limit=2)]  # follows the pages
@@ -201,6 +203,7 @@ def test_an_expiry_is_taken_or_refused(client: openai.OpenAI) -> None:
         )
 
 
+@pytest.mark.slow
 def test_batches_are_listed_in_pages(client: openai.OpenAI) -> None:
     made = [run(client, jsonl([completion_row(number)])).id for number in range(3)]
     listed = [batch.id for batch in client.batches.list(limit=2)]
@@ -212,6 +215,7 @@ def test_batches_are_listed_in_pages(client: openai.OpenAI) -> None:
 SLOW: dict[str, Any] = {"power": {"blocks": 256, "steps_per_block": 1000, "memo_tree": False}, "max_tokens": 256}
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_cancelled_in_the_middle(client: openai.OpenAI) -> None:
     rows = [completion_row(0), *[completion_row(number, **SLOW) for number in range(1, 40)]]
     batch = client.batches.create(
@@ -233,6 +237,7 @@ def test_a_batch_can_be_cancelled_in_the_middle(client: openai.OpenAI) -> None:
     assert run(client, jsonl([completion_row(7)])).status == "completed", "the places are free again"
 
 
+@pytest.mark.slow
 def test_a_batch_whose_window_ends_has_expired_and_says_so_of_each_row(client: openai.OpenAI) -> None:
     rows = [completion_row(number, **SLOW) for number in range(40)]
     batch = client.batches.create(
@@ -260,6 +265,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_wrong_request_for_a_batch_is_refused(client: openai.OpenAI, case: str) -> None:
     changes, kind, message = REFUSED[case]

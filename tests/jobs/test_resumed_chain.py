@@ -62,6 +62,7 @@ def run(
         return answers(content(url, done["output_file_id"])), sum(lives) + drawn(url), lives
 
 
+@pytest.mark.slow
 def test_a_chain_killed_three_times_gives_the_same_tokens_and_draws_few_of_them_twice(
     served: tuple[list[str], dict[str, Any]], tmp_path: Path
 ) -> None:

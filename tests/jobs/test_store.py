@@ -133,6 +133,7 @@ def test_a_row_on_which_worker_after_worker_dies_is_given_up(store: Store) -> No
     assert not row.is_given_up, "a finished stage is progress"
 
 
+@pytest.mark.slow
 def test_a_row_to_be_tried_again_waits_first(store: Store) -> None:
     batch(store, 1)
     tend_all(store)
@@ -180,6 +181,7 @@ def test_a_server_runs_the_rows_of_its_own_model(store: Store) -> None:
     assert {row.key.batch_id for row in store.rows.claim("w", MODEL, 9)} == {free}
 
 
+@pytest.mark.slow
 def test_a_cancelled_batch_has_no_rows_and_its_late_results_go_nowhere(store: Store) -> None:
     made = batch(store, 700)
     tend_all(store)
@@ -197,6 +199,7 @@ def test_a_cancelled_batch_has_no_rows_and_its_late_results_go_nowhere(store: St
         store.batches.cancel("alice", made)
 
 
+@pytest.mark.slow
 def test_an_expired_batch_has_an_error_for_each_row_also_for_those_never_read(store: Store) -> None:
     made = batch(store, 1100)
     tend_all(store)
@@ -214,6 +217,7 @@ def test_an_expired_batch_has_an_error_for_each_row_also_for_those_never_read(st
     assert {line["error"]["code"] for line in late} == {"batch_expired"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overdue", [False, True])
 def test_an_expired_batch_waits_for_its_file_but_not_for_ever(
     overdue: bool, store: Store, monkeypatch: pytest.MonkeyPatch

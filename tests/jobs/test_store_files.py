@@ -42,6 +42,7 @@ def test_nobody_sees_the_files_and_batches_of_another(store: Store) -> None:
     assert store.batches.page("bob", None, 10) == ([], False)
 
 
+@pytest.mark.slow
 def test_files_expire_but_not_under_an_open_batch(store: Store) -> None:
     made = batch(store, 1)
     used = look(store, made)["input_file_id"]

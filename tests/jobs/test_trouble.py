@@ -28,6 +28,8 @@ from tests.jobs.servers import (
 )
 from tests.service.checks import assert_error, assert_still_answers
 
+pytestmark = pytest.mark.slow  # each starts servers, kills them and starts them again
+
 ROWS = 200
 
 
@@ -94,7 +96,6 @@ def full_disk(server: ServerProcess, tmp_path: Path) -> Iterator[None]:
     Path(f"{folder}/filler").unlink()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [small_files, full_disk])
 def test_a_full_disk_is_said_and_the_batch_goes_on_when_there_is_space(
     how: Any, table_file: Path, tmp_path: Path
@@ -147,7 +148,6 @@ def test_a_folder_that_cannot_be_written_is_said_and_requests_are_answered(
         assert_interactive(url)
 
 
-@pytest.mark.slow
 def test_a_database_that_goes_away_is_waited_out(table_file: Path, tmp_path: Path) -> None:
     with running_postgres() as postgres:
         server = ServerProcess(

@@ -33,6 +33,7 @@ def fails_until(calls: int, error: Callable[[], Exception]) -> Callable[[int], E
     return lambda call: error() if call <= calls else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [lambda: EngineError("flaky"), lambda: EngineOutOfMemory("full"), lambda: RuntimeError("a fault of ours")]
 )
@@ -44,6 +45,7 @@ def test_a_row_on_which_the_engine_fails_is_tried_again(error: Callable[[], Exce
         assert engine.calls == 2
 
 
+@pytest.mark.slow
 def test_a_row_on_which_the_engine_always_fails_has_the_error_as_its_result(tmp_path: Path) -> None:
     engine = FaultyEngine(letters_table(), fail=lambda call: EngineError("always"))
     with serving(engine, settings(tmp_path)) as url:
@@ -55,6 +57,7 @@ def test_a_row_on_which_the_engine_always_fails_has_the_error_as_its_result(tmp_
         assert engine.calls == TRIES
 
 
+@pytest.mark.slow
 def test_an_overloaded_engine_is_waited_for_as_long_as_it_takes(tmp_path: Path) -> None:
     engine = FaultyEngine(letters_table(), fail=fails_until(TRIES + 1, lambda: EngineOverloaded("later")))
     with serving(engine, settings(tmp_path)) as url:
@@ -62,6 +65,7 @@ def test_an_overloaded_engine_is_waited_for_as_long_as_it_takes(tmp_path: Path) 
         assert done["request_counts"]["completed"] == 1
 
 
+@pytest.mark.slow
 def test_a_dead_engine_stops_the_batch_and_fails_no_row(tmp_path: Path) -> None:
     engine = FaultyEngine(letters_table(), fail=lambda call: EngineDead("gone"))
     engine.is_alive = False
@@ -77,6 +81,7 @@ def test_a_dead_engine_stops_the_batch_and_fails_no_row(tmp_path: Path) -> None:
         assert done["request_counts"] == {"total": 3, "completed": 3, "failed": 0, "resumed": 0}
 
 
+@pytest.mark.slow
 def test_an_interactive_request_goes_before_the_rows_that_wait(tmp_path: Path) -> None:
     engine = FaultyEngine(letters_table(), delay_s=0.02)
     with serving(engine, settings(tmp_path, max_running_requests=2)) as url:
@@ -88,6 +93,7 @@ def test_an_interactive_request_goes_before_the_rows_that_wait(tmp_path: Path) -
         assert finish(url, batch)["request_counts"]["completed"] == 100
 
 
+@pytest.mark.slow
 def test_each_key_has_its_own_files_and_batches(tmp_path: Path) -> None:
     (alice, first), (bob, second) = new_key("alice"), new_key("bob")
     engine = FaultyEngine(letters_table())

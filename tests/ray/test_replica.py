@@ -46,6 +46,7 @@ async def until(condition: Any) -> None:
         await asyncio.sleep(0.005)
 
 
+@pytest.mark.slow
 async def test_a_stop_waits_for_what_runs_and_cuts_off_what_takes_longer() -> None:
     for delay_s, drain_s, cut, status in ((0.2, 60.0, 0, 200), (60.0, 0.1, 1, 503)):
         engine = FaultyEngine(endless_table(), delay_s)
@@ -75,6 +76,7 @@ async def test_a_replica_tells_how_much_waits_and_how_full_it_is() -> None:
         await asyncio.gather(*asked)
 
 
+@pytest.mark.slow
 async def test_a_replica_fails_its_health_check_once_its_engine_is_dead() -> None:
     engine = FaultyEngine(endless_table())
     async with serving(engine) as (replica, _):

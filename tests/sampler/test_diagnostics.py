@@ -173,12 +173,14 @@ def test_chains_that_stand_still_apart_are_not_undefined() -> None:
     assert "not in the same place" in reason
 
 
+@pytest.mark.slow
 def test_a_low_r_hat_of_few_effective_draws_is_unknown() -> None:
     low = [draws for seed in range(200) if verdict(draws := noise(60, seed=seed), draws)[0] is None]
     reasons = [verdict(draws, draws)[1] for draws in low]
     assert any(f"where {4 * ESS_PER_CHAIN} are needed" in reason for reason in reasons)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [10, 20, 100])
 def test_independent_draws_are_hardly_ever_called_unconverged(steps: int) -> None:
     """CHANCE says under 1 %; 400 pairs of log π and length leave room for 12 (5 %: one in 10^4 at 1 %)."""
@@ -200,6 +202,7 @@ async def chains_on(engine: Engine, params: PowerParams, count: int) -> list[tup
     return found
 
 
+@pytest.mark.slow
 def test_chains_of_a_small_model_converge_and_are_compared_over_the_last_stage() -> None:
     params = PowerParams(3, 1.0, 0.0, blocks=2, steps_per_block=1000, top_k=None)
     found = diagnose_chains(asyncio.run(chains_on(random_engine(4, 6), params, 4)))

@@ -79,6 +79,7 @@ async def test_a_sound_engine_holds() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "check"),
     [

@@ -289,6 +289,7 @@ def test_only_requests_that_end_well_tell_of_the_pace() -> None:
         assert len(finished) == 1 + 2
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
     engine = FaultyEngine(letters_table(), delay_s=600.0)
     with (
@@ -323,6 +324,7 @@ def test_a_refused_prompt_takes_no_place() -> None:
         assert http.post("/v1/completions", json=GOOD).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "change", "param"),
     [

@@ -128,6 +128,7 @@ def test_huge_unknown_fields_are_not_echoed(http: httpx.Client, name: str) -> No
     assert_still_answers(http)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", ["-1", '""', "[-1]", "[[]]", "{}"])
 def test_a_million_wrong_prompts_are_neither_echoed_nor_looked_at_one_by_one(http: httpx.Client, one: str) -> None:
     content = HEAD + b"[" + ",".join([one] * (LIMIT // 6)).encode() + b"]}"

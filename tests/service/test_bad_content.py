@@ -82,6 +82,7 @@ def test_a_chains_report_is_bounded_and_a_stream_of_events_offered(http: httpx.C
     assert_still_answers(http)
 
 
+@pytest.mark.slow
 def test_a_chains_report_within_the_limit_is_given(http: httpx.Client) -> None:
     with (
         serving(FaultyEngine(letters_table()), Settings(max_chain_tokens=4 + 2 * (2 + 4))) as url,
@@ -135,6 +136,7 @@ class NanEngine(FaultyEngine):
         return [token._replace(log_p=math.nan) for token in tokens], spoilt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("route", ["/v1/completions", CHAT])
 def test_numbers_that_are_none_are_null_in_every_reply(route: str, stream: bool) -> None:

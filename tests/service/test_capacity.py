@@ -74,6 +74,7 @@ def test_where_nothing_can_be_saved_the_count_is_that_of_a_real_run(method: str)
     assert answer_cost(method, PLAIN_CHAIN, WORST).drawn == drawn_by(method, PLAIN_CHAIN, seed=1)
 
 
+@pytest.mark.slow
 def test_uniform_cuts_cost_what_real_runs_cost_in_the_mean() -> None:
     counts = [drawn_by("uniform_cut", PLAIN_CHAIN, seed) for seed in range(150)]
     mean = sum(counts) / len(counts)

@@ -237,6 +237,7 @@ def test_serve_with_a_bad_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPa
     assert "POWERCUT_MAX_BODY_BYTES" in one_line(result)
 
 
+@pytest.mark.slow
 def test_serve_on_a_port_that_is_taken_says_so(table_file: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -256,6 +257,7 @@ def test_the_progress_line_tells_stage_step_and_acceptance() -> None:
     assert describe(Extended(0, 1, 4, (1,), False, 16), 0, 0) == "stage 1/4, extended, 16 tokens drawn"
 
 
+@pytest.mark.slow
 def test_the_command_itself_answers_and_fails_with_its_exit_code(table_file: Path) -> None:
     def run(model: str) -> subprocess.CompletedProcess[str]:
         line = command("sample", "hi", "--model", model, *TABULAR)

@@ -32,6 +32,7 @@ def error_of(reply: httpx.Response, status: int) -> dict[str, Any]:
     return error
 
 
+@pytest.mark.slow
 def test_a_request_that_runs_too_long_is_504_with_what_it_reached() -> None:
     engine = FaultyEngine(letters_table(), delay_s=0.01)
     with serving(engine, Settings(request_timeout_s=1.5)) as url, httpx.Client(base_url=url, timeout=60) as http:
@@ -65,6 +66,7 @@ def test_a_client_s_deadline_that_passes_in_the_queue_is_an_answer_of_nothing() 
         assert metric(url, "vllm:num_requests_waiting") == 0
 
 
+@pytest.mark.slow
 def test_the_server_s_deadline_covers_the_queue() -> None:
     engine = FaultyEngine(letters_table(), delay_s=600.0)
     limits = Settings(max_running_requests=1, request_timeout_s=1.0)
@@ -79,6 +81,7 @@ def test_the_server_s_deadline_covers_the_queue() -> None:
         wait_until(lambda: engine.in_flight == 0, "the engine to be freed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_server_s_deadline_covers_the_encoding_of_the_prompt(stream: bool) -> None:
     engine = EncodingEngine(letters_table())
@@ -91,6 +94,7 @@ def test_the_server_s_deadline_covers_the_encoding_of_the_prompt(stream: bool) -
         assert error_of(reply, 504)["code"] == "timeout"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "include"),
     [(method, []) for method in POWER_METHODS]
@@ -115,6 +119,7 @@ def test_an_answer_that_never_began_has_every_field_of_its_method(method: str, i
         assert stream.text.strip().endswith("data: [DONE]")
 
 
+@pytest.mark.slow
 def test_a_client_s_deadline_counts_from_arrival() -> None:
     engine = FaultyEngine(letters_table(), delay_s=0.01)
     limits = Settings(max_running_requests=1)

@@ -45,6 +45,7 @@ def test_diagnostics_change_no_token(http: httpx.Client) -> None:
     assert answers(ask(http, ASKED, n=8)) == answers(ask(http, {"steps_per_block": 40}, n=8))
 
 
+@pytest.mark.slow
 def test_the_chains_of_each_prompt_are_summed_up(http: httpx.Client) -> None:
     reply = ask(http, ASKED | {"alpha": 1.0, "blocks": 1, "steps_per_block": 1000}, n=4, prompt=["a", "b"])
     summaries = reply["power_diagnostics"]
@@ -82,6 +83,7 @@ def test_a_stream_carries_each_chain_and_the_summary_last(http: httpx.Client) ->
     assert "power_diagnostics" not in usage
 
 
+@pytest.mark.slow
 def test_nothing_in_them_is_not_a_number() -> None:
     """Forced rows: no R-hat, −∞ cut weights, steps with nothing to redraw."""
     table = {"vocab": ["a", "b"], "eos": [], "logits": {}, "default": [0.0, None]}

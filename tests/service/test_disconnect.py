@@ -46,6 +46,7 @@ def assert_freed(engine: FaultyEngine, url: str) -> None:
         assert engine.calls > calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("power", [None, GOOD["power"]], ids=["standard", "power"])
 def test_a_client_that_leaves_frees_the_engine(stream: bool, power: dict[str, Any] | None) -> None:
@@ -86,6 +87,7 @@ def test_a_client_that_leaves_after_the_first_answer_of_a_stream_stops_the_other
         assert_freed(engine, url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["text", "chat"])
 def test_the_official_client_that_closes_a_stream_frees_the_engine(route: str) -> None:
     engine = ThreadEngine(endless_table(), token_s=0.02)
@@ -106,6 +108,7 @@ def text_of(choice: Any) -> str:
     return choice.text if hasattr(choice, "text") else choice.delta.content or ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [None, GOOD["power"]], ids=["plain", "power"])
 def test_the_official_client_that_gives_up_waiting_frees_the_engine(power: dict[str, Any] | None) -> None:
     engine = FaultyEngine(letters_table(), delay_s=HANGS_S)
@@ -118,6 +121,7 @@ def test_the_official_client_that_gives_up_waiting_frees_the_engine(power: dict[
         assert_freed(engine, url)
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_while_its_prompt_is_scored_frees_the_engine() -> None:
     engine = HangingScores(letters_table())
     with serving(engine) as url:
@@ -126,6 +130,7 @@ def test_a_client_that_leaves_while_its_prompt_is_scored_frees_the_engine() -> N
         assert_freed(engine, url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_a_client_that_leaves_while_its_prompt_is_encoded_frees_its_place(stream: bool) -> None:
     engine = EncodingEngine(letters_table())
@@ -166,6 +171,7 @@ def test_a_client_that_shuts_its_sending_side_only_does_not_harm_the_server() ->
         assert_freed(engine, url)
 
 
+@pytest.mark.slow
 def test_clients_that_leave_at_every_moment_leave_nothing_behind() -> None:
     engine = FaultyEngine(letters_table(), delay_s=0.001)
     request = GOOD | {"n": 4, "power": {"alpha": 1, "blocks": 4, "steps_per_block": 20}}
@@ -188,6 +194,7 @@ def test_a_stop_of_the_server_answers_or_ends_what_runs_and_closes_the_engine() 
     assert engine.in_flight == 0
 
 
+@pytest.mark.slow
 def test_a_process_told_to_stop_ends_in_time_though_a_chain_still_runs(table_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     options = ["--engine", "tabular", "--model", str(table_file)]
@@ -210,6 +217,7 @@ def sockets(process: int) -> set[str]:
     return {name for name in found if name.startswith("socket:")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see another process's sockets")
 def test_a_peer_that_never_reads_is_hung_up_on(table_file: Path, tmp_path: Path) -> None:
     options = ["--engine", "tabular", "--model", str(table_file), "--send-timeout-s", "0.5"]

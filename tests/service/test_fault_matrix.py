@@ -142,6 +142,7 @@ def is_idle(url: str) -> bool:
     return all(metric(url, name) == 0 for name in (*names, "powercut:queued_tokens", "powercut:chains_in_flight"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", [COMMON, pytest.param(RARE, marks=pytest.mark.long)], ids=["common", "rare"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_waiter_is_answered_and_all_room_is_free_again(
@@ -180,6 +181,7 @@ def assert_told(fault: Fault, status: int, error: dict[str, Any] | None) -> None
         assert error["reached"]["state"] in {"waiting", "running"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seconds"), [("out of memory", "5"), ("overloaded", "1")])
 def test_a_failure_that_may_be_over_soon_says_when_to_come_back(name: str, seconds: str) -> None:
     with house(FAULTS[name]) as (url, _):

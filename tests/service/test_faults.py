@@ -30,6 +30,7 @@ STATUSES: dict[str, tuple[Exception, int, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [None, GOOD["power"]], ids=["standard", "power"])
 @pytest.mark.parametrize("name", STATUSES)
 def test_a_failing_engine_has_its_status_and_the_server_answers_after(name: str, power: dict[str, Any] | None) -> None:
@@ -46,6 +47,7 @@ def test_a_failing_engine_has_its_status_and_the_server_answers_after(name: str,
         assert_still_answers(http)
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_does_not_cost_the_connection() -> None:
     engine = FaultyEngine(letters_table(), fail=lambda call: RuntimeError() if call % 2 else None)
     with serving(engine) as url, httpx.Client(base_url=url, timeout=30) as http:
@@ -59,6 +61,7 @@ def only(bad: int) -> Callable[[int], Exception | None]:
     return lambda call: errors.EngineError("once") if call == bad else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", range(1, 6))
 def test_one_failed_call_is_asked_again_and_changes_no_answer(bad: int) -> None:
     engine = FaultyEngine(letters_table(), fail=only(bad))
@@ -71,6 +74,7 @@ def test_one_failed_call_is_asked_again_and_changes_no_answer(bad: int) -> None:
     assert disturbed["choices"] == calm["choices"]
 
 
+@pytest.mark.slow
 def test_when_one_chain_fails_the_others_are_cancelled() -> None:
     engine = FaultyEngine(letters_table(), fail=lambda call: RuntimeError() if call == 1 else None)
     request = GOOD | {"n": 16, "power": {"alpha": 1, "blocks": 1, "steps_per_block": 1000}}
@@ -116,6 +120,7 @@ def test_health_answers_while_the_engine_is_busy() -> None:
         assert engine.in_flight == 1
 
 
+@pytest.mark.slow
 def test_health_answers_while_long_chains_run() -> None:
     """A chain may cost the engine nothing for thousands of steps; it must let others have the loop all the same."""
     engine = FaultyEngine(letters_table())
@@ -138,6 +143,7 @@ def posted(url: str, body: dict[str, Any]) -> Iterator[socket.socket]:
         yield connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["x" * 28, [0] * 28], ids=["text", "ids"])
 def test_a_prompt_exactly_at_the_context_is_answered_and_one_over_refused(prompt: str | list[int]) -> None:
     with (

@@ -55,6 +55,7 @@ def received(raw: socket.socket) -> bytes:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_body_of_one_byte_a_while_is_cut_off_in_time(url: str, http: httpx.Client, chunked: bool) -> None:
     start = head("Host: x", "Transfer-Encoding: chunked") if chunked else head("Host: x", length=len(BODY))
@@ -70,6 +71,7 @@ def test_a_body_of_one_byte_a_while_is_cut_off_in_time(url: str, http: httpx.Cli
     assert_still_answers(http)
 
 
+@pytest.mark.slow
 def test_a_body_that_never_begins_is_cut_off_in_time(url: str, http: httpx.Client) -> None:
     with connect(url) as raw:
         raw.sendall(head("Host: x", length=50))
@@ -77,6 +79,7 @@ def test_a_body_that_never_begins_is_cut_off_in_time(url: str, http: httpx.Clien
     assert_still_answers(http)
 
 
+@pytest.mark.slow
 def test_many_slow_bodies_hold_up_nobody(url: str, http: httpx.Client) -> None:
     slow = [connect(url) for _ in range(50)]
     try:
@@ -180,6 +183,7 @@ def test_a_request_sent_twice_with_one_id_is_two_requests(http: httpx.Client) ->
     assert replies[0].json()["id"] != replies[1].json()["id"]
 
 
+@pytest.mark.slow
 def test_a_reader_of_one_byte_a_while_holds_no_place() -> None:
     """The reply is larger than what the sockets between hold, so the server cannot get rid of it: the work is done."""
     engine = FaultyEngine(endless_table())

@@ -82,6 +82,7 @@ WRONG: dict[str, list[tuple[str, str | bytes]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_key_is_401_in_the_error_shape(url: str, name: str) -> None:
     reply = ask(url, *WRONG[name])
@@ -142,6 +143,7 @@ def test_every_route_needs_a_key_but_those_listed_here() -> None:
     assert {"/v1/completions", "/v1/models", "/metrics", "/openapi.json", "/docs", "/redoc"} <= found.keys()
 
 
+@pytest.mark.slow
 def test_every_route_asks_for_the_key_or_does_not(url: str) -> None:
     """The same by asking: no route that should be closed does anything without a key."""
     app = create_app(FaultyEngine(letters_table()), Settings(keys=ALICE_LINE))  # type: ignore[arg-type]
@@ -169,6 +171,7 @@ def test_settings_open_metrics_and_pages() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_keys_everybody_is_let_in_and_a_key_does_no_harm() -> None:
     with serving(FaultyEngine(letters_table())) as url:
         schema = httpx.get(f"{url}/openapi.json", timeout=30).text

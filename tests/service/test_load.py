@@ -123,6 +123,7 @@ def p99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100)[98]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
 def test_under_load_nothing_is_lost_and_nothing_answered_twice(count: int, table_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"

@@ -105,6 +105,7 @@ def test_a_stop_string_inside_a_token_keeps_the_text_before_it() -> None:
         assert "".join(choice["logprobs"]["tokens"]).startswith(choice["text"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [None, {}, {"top_k": None}, {"alpha": 100}, {"method": "uniform_cut"}], ids=str)
 def test_impossible_tokens_are_null_and_never_infinity(power: dict[str, Any] | None) -> None:
     with serving(FaultyEngine(gap_table())) as url, httpx.Client(base_url=url, timeout=30) as http:

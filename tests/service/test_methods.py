@@ -137,6 +137,7 @@ def test_a_token_budget_is_kept_by_every_method(http: httpx.Client, method: str,
     assert drawn < budget + crossing if crossing else drawn <= budget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["low_temperature", "best_of_n", "smc", "tmc"])
 def test_a_deadline_that_has_passed_still_leaves_an_answer(http: httpx.Client, method: str) -> None:
     power = {"deadline_s": 0.001} | ({"particles": 4096} if method == "smc" else {})

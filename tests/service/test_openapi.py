@@ -104,6 +104,7 @@ def test_analyses_answer_as_the_schema_says(name: str, tmp_path: Path) -> None:
     assert sum(sent.values()) > 8
 
 
+@pytest.mark.slow
 def test_a_field_called_model_lists_its_own_values_if_it_has_some() -> None:
     schemas = create_app(quick_engine()).openapi()["components"]["schemas"]
     own = schemas["AssociativeMemoryRequest"]["properties"]["model"]["anyOf"][0]
@@ -111,6 +112,7 @@ def test_a_field_called_model_lists_its_own_values_if_it_has_some() -> None:
     assert "letters" in schemas["CompletionRequest"]["properties"]["model"]["enum"]
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_only_where_keys_are_set() -> None:
     def guarded(settings: Settings) -> set[str]:
         paths = create_app(quick_engine(), settings).openapi()["paths"]

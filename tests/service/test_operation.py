@@ -112,6 +112,7 @@ def test_a_plain_draw_is_counted_too(url: str) -> None:
     assert metric(url, "powercut:answer_tokens_total", method="standard") == tokens
 
 
+@pytest.mark.slow
 def test_work_that_was_cut_off_is_counted_as_far_as_it_came() -> None:
     engine = FaultyEngine(letters_table(), delay_s=0.01)
     with serving(engine, Settings(request_timeout_s=1)) as url:
@@ -132,6 +133,7 @@ def test_odd_routes_and_methods_make_no_new_series(url: str) -> None:
     assert "ODD" not in text
 
 
+@pytest.mark.slow
 def test_two_applications_in_one_process_count_apart() -> None:
     with serving(FaultyEngine(letters_table())) as one, serving(FaultyEngine(letters_table())) as two:
         complete(one)
@@ -209,6 +211,7 @@ def test_each_request_has_one_line_with_its_id_key_status_and_cost(logged: list[
     assert not [each for each in lines.values() if each["route"] == "/livez"], "probes are not worth a line"
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_is_logged_by_type_and_place_without_its_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

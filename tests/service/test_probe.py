@@ -43,7 +43,7 @@ def failing_port() -> Iterator[int]:
         log_message = log_nothing  # type: ignore[assignment]
 
     server = HTTPServer(("127.0.0.1", 0), Failing)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server.server_port
     server.shutdown()

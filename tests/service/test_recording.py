@@ -54,6 +54,7 @@ RUNS: dict[str, dict[str, Any]] = {
 """Options of the command, and what the recorded `power` says of them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", RUNS)
 def test_the_recorded_request_gives_the_same_run(
     http: httpx.Client, table_file: Path, tmp_path: Path, options: str

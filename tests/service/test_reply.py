@@ -96,6 +96,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(http: httpx.Client) -> None
     assert answers(ask(http, n=8))[:2] == answers(ask(http, n=2))
 
 
+@pytest.mark.slow
 @pytest.mark.table
 @pytest.mark.parametrize(
     "option",

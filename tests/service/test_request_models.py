@@ -62,6 +62,7 @@ def test_a_body_of_wrong_things_gets_few_errors(model: type[BaseModel], body: di
     assert refused.value.error_count() < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", ["a", [1]], ids=["texts", "ids"])
 def test_more_prompts_than_any_server_takes_are_refused_as_such(one: Any) -> None:
     with pytest.raises(ValidationError) as refused:

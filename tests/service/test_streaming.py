@@ -68,6 +68,7 @@ def test_openai_reads_over_the_comments() -> None:
         assert [chunk.choices[0].finish_reason for chunk in stream][-1] in {"stop", "length"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [EngineError("the model failed"), EngineDead("gone"), RuntimeError("secret")])
 def test_a_stream_whose_engine_fails_ends_with_an_error_that_openai_raises(failure: Exception) -> None:
     engine = FaultyEngine(letters_table(), fail=lambda call: failure if call > 1 else None)
@@ -90,6 +91,7 @@ def test_a_stream_whose_engine_fails_ends_with_an_error_that_openai_raises(failu
         assert_still_answers(http)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [None, "yz", ["zzz", "yx"]], ids=str)
 def test_plain_text_comes_as_it_is_drawn_and_nothing_is_taken_back(stop: Any) -> None:
     engine = ThreadEngine(endless_table(), token_s=0.01)

@@ -113,6 +113,7 @@ class HalfTokenizer(TabularTokenizer):
         return b"".join([b"a", b"\xc3", b"\xa9", b"!", b""][token] for token in ids)
 
 
+@pytest.mark.slow
 def test_a_budget_that_ends_an_extension_is_told_too() -> None:
     with serving(FaultyEngine(endless_table())) as url, httpx.Client(base_url=url, timeout=30) as http:
         power = {"blocks": 1, "steps_per_block": 2, "max_generated_tokens": 3, "stream_events": True}

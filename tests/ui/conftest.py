@@ -14,6 +14,13 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from tests.ui.browsing import PATIENCE_MS, Visit, Visits, chromium
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test in a browser is slow: a page takes seconds where a call takes milliseconds."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
