@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from service.analysis.constrained_sparsity.schema import LmMetrics, SparsityRequest, SparsityResponse
 from service.analysis.frame import About, AnalysisError, Context
 from service.analysis.torch_jobs import sparsity
 from service.analysis.torch_jobs.sparsity.lm import Frozen, gated, padded
+from tests.engines.models import random_llama
 
 WORDS = [f"w{number}" for number in range(60)]
 PROMPTS = [" ".join(WORDS[(start * step) % 60] for step in range(1, 14)) for start in range(1, 17)]
@@ -20,18 +21,8 @@ PROMPTS = [" ".join(WORDS[(start * step) % 60] for step in range(1, 14)) for sta
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random Llama of two blocks with four query heads on two key heads, and a tokenizer of words."""
     folder = tmp_path_factory.mktemp("tiny")
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network: Any = LlamaForCausalLM(config)
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "max_position_embeddings": 2048}
+    network = random_llama(**shape, tie_word_embeddings=False)
     network.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["?", *WORDS])}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -13,10 +13,9 @@ VOCABULARY = 256
 EOS = frozenset({7})
 
 
-def tiny_llama(dtype: torch.dtype = torch.float64, **changes: Any) -> Model:
-    """Two layers, grouped key heads, random weights large enough to give uneven rows."""
+def random_llama(**changes: Any) -> Any:
+    """Two layers, grouped key heads, random weights large enough to give uneven rows; the same each time."""
     settings = {
-        "vocab_size": VOCABULARY,
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
@@ -26,12 +25,16 @@ def tiny_llama(dtype: torch.dtype = torch.float64, **changes: Any) -> Model:
         "initializer_range": 0.3,
         "tie_word_embeddings": True,
     }
-    config = LlamaConfig(**(settings | changes))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network: Any = LlamaForCausalLM(config)
-    network = network.to(dtype).eval()
-    return wrap(network, config, EOS)
+        network: Any = LlamaForCausalLM(LlamaConfig(**(settings | changes)))
+    return network.eval()
+
+
+def tiny_llama(dtype: torch.dtype = torch.float64, **changes: Any) -> Model:
+    """`random_llama` of 256 tokens, in float64 unless told otherwise."""
+    network = random_llama(vocab_size=VOCABULARY, **changes).to(dtype)
+    return wrap(network, network.config, EOS)
 
 
 def tiny_engine(dtype: torch.dtype = torch.float64, **options: Any) -> TransformersEngine:

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
+
+from tests.engines.models import random_llama
 
 EOS = 0
 
@@ -24,22 +25,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def byte_checkpoint(folder: Path) -> Path:
     """Two layers with random weights large enough to give uneven rows: less than a megabyte."""
     tokenizer = byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=EOS,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network: Any = LlamaForCausalLM(config)
-    network.eval().save_pretrained(folder)
+    network = random_llama(vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=EOS)
+    network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.service.faulty import FaultyEngine
+from tests.service.serving import serving
+from tests.service.tables import letters_table
 from tests.ui.browsing import PATIENCE_MS, Visit, Visits, chromium
 
 
@@ -39,3 +42,10 @@ def visit(browser: Browser) -> Iterator[Visit]:
     visits = Visits(browser)
     yield visits.visit
     visits.close()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A service on a table of words."""
+    with serving(FaultyEngine(letters_table())) as url:
+        yield url

@@ -2,27 +2,17 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.service.faulty import FaultyEngine
-from tests.service.serving import serving
-from tests.service.tables import letters_table
 from tests.ui.browsing import Visit
+from tests.ui.explorer_page import answer, readout
 from tests.ui.recordings import long_recording, open_recording
-from tests.ui.test_explorer import answer, readout
 
 Change = Callable[[dict[str, Any]], Any]
 """Makes a good recording a bad one, in place."""
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(FaultyEngine(letters_table())) as url:
-        yield url
 
 
 def good() -> dict[str, Any]:

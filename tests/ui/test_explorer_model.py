@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from sampler.engine import EngineOptions, load_engine
 from tests.service.serving import serving
 from tests.ui.browsing import Visit, assert_accessible
-from tests.ui.test_explorer import answer, completion, finish, free_keys, readout, start
+from tests.ui.explorer_page import answer, completion, finish, free_keys, readout, start
 from tests.ui.test_saved_page import saved
 
 pytestmark = pytest.mark.model

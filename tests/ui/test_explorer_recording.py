@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 from sampler.cuts import CutState, advance, cut_law
 from tests.service.faulty import FaultyEngine
 from tests.service.serving import serving
-from tests.service.tables import endless_table, letters_table
+from tests.service.tables import endless_table
 from tests.ui.browsing import Visit
 
 LOAD = "const load = (name) => import(new URL(`static/explorer/${name}.js`, document.baseURI));"
@@ -39,12 +39,6 @@ REPLAY = """
       gap: frames.at(-1).gap,
     }));
 """
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(FaultyEngine(letters_table())) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

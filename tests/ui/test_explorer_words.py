@@ -1,31 +1,20 @@
 """What the explorer says of a run: its seed, lost events, several tries, paper mode, characters that are not seen."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page, Route, expect
 
 from service.ui.saved import page_of
-from tests.service.faulty import FaultyEngine
-from tests.service.serving import serving
-from tests.service.tables import letters_table
 from tests.ui.browsing import Visit
+from tests.ui.explorer_page import answer, completion, finish, free_keys, readout, start
 from tests.ui.recordings import lane_of, long_recording, open_recording, recording_of
-from tests.ui.test_explorer import answer, completion, finish, free_keys, readout, start
 from tests.ui.test_explorer_recording import script
 from tests.ui.test_saved_page import saved
 
 SEED = 2**63 - 123
 """A browser's number would make another one of it."""
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(FaultyEngine(letters_table())) as url:
-        yield url
 
 
 def test_a_seed_of_64_bits_is_kept_to_its_last_digit(visit: Visit, url: str, tmp_path: Path) -> None:

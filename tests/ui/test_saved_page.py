@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,13 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.ui.saved import EXPORT, IMPORT, SLOT, bundle, empty_page, page_of
-from tests.service.faulty import FaultyEngine
-from tests.service.serving import ROOT, serving
+from tests.service.serving import ROOT
 from tests.service.tables import letters_table
 from tests.ui.browsing import Visit, assert_accessible, assert_no_sideways_scrolling
+from tests.ui.explorer_page import answer, finish, free_keys, readout, start
 from tests.ui.recordings import HOSTILE, hostile_recording, long_recording, open_recording
-from tests.ui.test_explorer import answer, finish, free_keys, readout, start
 
 MODULES = sorted((ROOT / "service" / "ui" / "static" / "explorer").glob("*.js"))
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(FaultyEngine(letters_table())) as url:
-        yield url
 
 
 def saved(page: Page, ending: str, folder: Path) -> Path:

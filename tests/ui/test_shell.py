@@ -25,12 +25,6 @@ POLICY = (
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(FaultyEngine(letters_table())) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def keyed_url() -> Iterator[str]:
     with serving(FaultyEngine(letters_table()), Settings(keys=KEY_LINE)) as url:  # type: ignore[arg-type]
         yield url

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, LlamaForCausalLM
 
 from sampler.engine import EngineOptions, Request, Support
 from sampler.engines.huggingface.checkpoint import default_model
@@ -15,6 +15,7 @@ from sampler.engines.tabular import TabularTokenizer
 from sampler.engines.vllm import load
 from sampler.rng import DrawKey
 from sampler.trace import Token
+from tests.engines.models import random_llama
 
 VOCABULARY = 512
 EOS = frozenset({7})
@@ -38,25 +39,18 @@ def text_checkpoint(folder: Path) -> Path:
 
 
 def _save(folder: Path, vocabulary: int, eos_ids: frozenset[int]) -> Path:
-    config = LlamaConfig(
+    network = random_llama(
         vocab_size=vocabulary,
         hidden_size=128,
         intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         head_dim=32,
         max_position_embeddings=CONTEXT,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=sorted(eos_ids),
     )
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        network: Any = LlamaForCausalLM(config)
+    with torch.no_grad():
         network.get_output_embeddings().weight[TWINS] = network.get_output_embeddings().weight[TWINS.start]
-    network.eval().save_pretrained(folder)
+    network.save_pretrained(folder)
     return folder
 
 
