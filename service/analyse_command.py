@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import from_json
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -89,7 +90,8 @@ def parse(analysis: Analysis[Any, Any], text: bytes) -> AnalysisRequest:
         return analysis.request.model_validate_json(text)
     except ValidationError as error:
         found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-        fail(describe_validation(found)[1]["error"]["message"])
+        sent = None if found[0]["type"] == "json_invalid" else from_json(text)
+        fail(describe_validation(found, sent)[1]["error"]["message"])
 
 
 def metered(analysis: Analysis[Any, Any], request: AnalysisRequest, about: About, *, picture: bool) -> Outcome:

@@ -125,8 +125,12 @@ def where(error: BaseException) -> dict[str, Any]:
     return {"type": type(error).__name__, "at": at}
 
 
-def describe_validation(found: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """Status and body of a request that does not fit its schema: names the field and the limit, echoes nothing."""
+def describe_validation(found: Sequence[Mapping[str, Any]], sent: object) -> tuple[int, dict[str, Any]]:
+    """Status and body of a request that does not fit its schema: names the field and the limit, echoes nothing.
+
+    `found` are Pydantic's errors, each `loc` with "body" before it; `sent` is the body as it was parsed, which tells
+    the caller's own names from those of branches that Pydantic tried.
+    """
     if found[0]["type"] == "json_invalid":
         return unreadable(str(found[0].get("ctx", {}).get("error", "")))
     if found[0]["loc"] == ("body",) and found[0]["type"] in {"missing", "model_attributes_type"}:
@@ -135,9 +139,10 @@ def describe_validation(found: Sequence[Mapping[str, Any]]) -> tuple[int, dict[s
     # A union reports each branch it tried: the one that got furthest says most.
     field = [error for error in found if error["loc"][1:2] == found[0]["loc"][1:2]]
     first = max(field, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
-    param = _name(first["loc"])
+    param = _name(written := _written(first, sent))
     message = str(first["msg"]).removeprefix("Value error, ")
-    others = {_name(_without_indices(error["loc"])) for error in found} - {_name(_without_indices(first["loc"])), None}
+    others = {_name(_without_indices(_written(error, sent))) for error in found}
+    others -= {_name(_without_indices(written)), None}
     if others:
         shown = sorted(str(other) for other in others)
         message += f" (also wrong: {', '.join(shown[:NAMES_LIMIT])}{' …' if len(shown) > NAMES_LIMIT else ''})"
@@ -150,18 +155,26 @@ def unreadable(reason: str) -> tuple[int, dict[str, Any]]:
     return 400, body(f"the body is not valid JSON: {reason}", "invalid_request_error", None, "invalid_json")
 
 
-def _name(loc: Sequence[object]) -> str | None:
-    name = ".".join(str(part) for part in loc[1:] if not _is_branch(part))
+def _written(error: Mapping[str, Any], sent: object) -> list[object]:
+    """The path to a field as the caller wrote it: Pydantic adds the branch of a union, such as `list[int]` or a tag."""
+    place, *loc = error["loc"]
+    if place != "body":
+        return loc
+    written: list[object] = []
+    for part in loc:
+        if (isinstance(sent, Mapping) and part in sent) or (isinstance(sent, list) and isinstance(part, int)):
+            sent = sent[part]
+            written.append(part)
+    return [*written, loc[-1]] if error["type"] == "missing" else written
+
+
+def _name(parts: Sequence[object]) -> str | None:
+    name = ".".join(map(str, parts))
     return (name if len(name) <= NAME_LIMIT else f"{name[:NAME_LIMIT]}…") or None
 
 
-def _without_indices(loc: Sequence[object]) -> list[object]:
-    return [part for part in loc if not isinstance(part, int)]
-
-
-def _is_branch(part: object) -> bool:
-    """Pydantic names the branch of a union it tried, such as `list[int]`; a caller did not write that."""
-    return isinstance(part, str) and (part in {"str", "int"} or part.startswith(("list[", "constrained-", "function-")))
+def _without_indices(parts: Sequence[object]) -> list[object]:
+    return [part for part in parts if not isinstance(part, int)]
 
 
 def methods_of(request: Request) -> set[str]:
@@ -178,7 +191,7 @@ def install(app: FastAPI) -> None:
 
     async def validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        status, content = describe_validation(error.errors())
+        status, content = describe_validation(error.errors(), error.body)
         return JSONResponse(content, status)
 
     async def http(request: Request, error: Exception) -> JSONResponse:

@@ -94,7 +94,7 @@ class Analyst:
             request = analysis.request.model_validate(dict(body))
         except ValidationError as error:
             found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-            status, shown = describe_validation(found)
+            status, shown = describe_validation(found, body)
             wrong = shown["error"]
             raise ApiError(status, wrong["message"], param=wrong["param"], code=wrong["code"]) from None
         outcome = await self.run(analysis, request, job=job, progress=progress, caller=caller)

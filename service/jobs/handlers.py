@@ -117,7 +117,7 @@ def validated(model: Any, body: dict[str, Any]) -> Any:
         return model.model_validate(body)
     except ValidationError as error:
         found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-        raise InvalidBody(*describe_validation(found)) from None
+        raise InvalidBody(*describe_validation(found, body)) from None
 
 
 def refuse_streams(stream: bool) -> None:

@@ -234,17 +234,11 @@ function fault(text) {
   }
 }
 
-/**
- * The place of a field, or of the nearest thing around it that stands in the text. The service puts the kind of an
- * object into the path, as in "schedule.power.exponent", where the text has no such level.
- */
+/** The place of a field, or of the nearest thing around it that stands in the text. */
 function nearest(text, path) {
   for (const parts = path.split("."); parts.length > 0; parts.pop()) {
-    const shorter = parts.slice(1, -1).map((_, at) => parts.toSpliced(at + 1, 1));
-    for (const tried of [parts, ...shorter]) {
-      const place = placeOf(text, tried.join("."));
-      if (place !== null) return place;
-    }
+    const place = placeOf(text, parts.join("."));
+    if (place !== null) return place;
   }
   return null;
 }
