@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", parent=settings(), deadline=None)  # no test asserts a time
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)

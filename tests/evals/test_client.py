@@ -89,11 +89,11 @@ def test_a_server_that_is_not_there_is_unreachable() -> None:
 
 def test_a_wait_ends_and_a_cancel_closes_the_connection() -> None:
     server = Scripted()
-    server.hold = 20
+    server.hold = 60
     with served(server.app) as url:
 
         async def late() -> None:
-            async with Client(url, patience=Patience(answer_s=0.2)) as client:
+            async with Client(url, patience=Patience(answer_s=2)) as client:
                 await client.answer("/v1/completions", BODY)
 
         async def cancelled() -> None:
@@ -107,10 +107,10 @@ def test_a_wait_ends_and_a_cancel_closes_the_connection() -> None:
                 while server.cancelled < 2:
                     await asyncio.sleep(0.01)
 
-        with pytest.raises(CallFailed, match=r"within 0\.2 s") as caught:
+        with pytest.raises(CallFailed, match=r"within 2 s") as caught:
             asyncio.run(late())
         assert caught.value.kind == "timeout"
-        asyncio.run(asyncio.wait_for(cancelled(), 10))
+        asyncio.run(asyncio.wait_for(cancelled(), 60))
     assert server.cancelled == 2
 
 

@@ -52,7 +52,7 @@ def run(
         for tokens in kills:
             before = sum(lives)
             while before + drawn(url) < tokens:
-                time.sleep(0.05)
+                time.sleep(0.01)
             lives.append(drawn(url))
             server.kill()
             server.start()
@@ -68,7 +68,7 @@ def test_a_chain_killed_three_times_gives_the_same_tokens_and_draws_few_of_them_
 ) -> None:
     options, body = served
     whole, needed, _ = run(options, body, tmp_path / "whole.txt", [])
-    resumed, in_all, lives = run(options, body, tmp_path / "resumed.txt", [share * needed for share in (0.3, 0.6, 0.9)])
+    resumed, in_all, lives = run(options, body, tmp_path / "resumed.txt", [share * needed for share in (0.3, 0.6, 0.8)])
     (choice,), (wanted,) = resumed["one"][0], whole["one"][0]
     # rows computed anew differ in the last bits of float32, the tokens do not
     assert choice["power"].pop("log_p") == pytest.approx(wanted["power"].pop("log_p"), abs=1e-3)

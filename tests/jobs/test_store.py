@@ -138,9 +138,10 @@ def test_a_row_to_be_tried_again_waits_first(store: Store) -> None:
     batch(store, 1)
     tend_all(store)
     (row,) = store.rows.claim("w", MODEL, 1)
-    store.rows.save("w", [], [Again(row.key, 0.4, counted=True)])
+    store.rows.save("w", [], [Again(row.key, 60.0, counted=True)])
     assert store.rows.claim("w", MODEL, 1) == []
-    time.sleep(0.5)
+    with store.database.write() as connection:
+        connection.execute(update(rows).values(not_before=rows.c.not_before - 60.0))
     (row,) = store.rows.claim("w", MODEL, 1)
     assert row.failures == 1
 

@@ -108,7 +108,8 @@ def test_a_full_disk_is_said_and_the_batch_goes_on_when_there_is_space(
     else:
         pytest.skip("no file system can be mounted here, to be filled")
     with server.running() as url:
-        batch = submit(url, [completion_row(number) for number in range(ROWS)])
+        long = {"power": {"blocks": 8, "steps_per_block": 12}}
+        batch = submit(url, [completion_row(number, **(long if number >= 10 else {})) for number in range(ROWS)])
         wait_for_rows(url, batch, 10)
         with how(server, tmp_path):
             error = assert_error(refused_upload(url), 507 if how is full_disk else 503)

@@ -115,7 +115,7 @@ class HeldTokenizer(TabularTokenizer):
         """Wait, then encode."""
         if text:
             self.waiting += 1
-            self.let_go.wait(20)
+            self.let_go.wait(120)
             self.waiting -= 1
         return super().encode(text, start=start)
 

@@ -1,6 +1,7 @@
 """Servers to test against: the real command in its own process, and an app on any engine in a thread."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,8 @@ from service.settings import Settings
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 """Far longer than anything takes; only a failing test waits so long."""
+PORTS = (20_000, 32_000)
+"""Below those that Linux and macOS hand out, above Ray's."""
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
@@ -35,10 +38,12 @@ def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PAT
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that the system gives to no connection or server that asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def is_ready(url: str) -> bool:

@@ -20,7 +20,7 @@ from tests.service.faulty import EncodingEngine, FaultyEngine, ThreadEngine
 from tests.service.serving import command_server, metric, serving, serving_command, wait_until
 from tests.service.tables import endless_table, letters_table
 
-FREED_WITHIN_S = 3.0
+FREED_WITHIN_S = 20.0
 HANGS_S = 600.0
 
 
@@ -58,7 +58,7 @@ def test_a_client_that_leaves_frees_the_engine(stream: bool, power: dict[str, An
 
 
 def test_a_client_that_leaves_between_two_steps_stops_the_chain() -> None:
-    engine = FaultyEngine(letters_table(), delay_s=0.01)
+    engine = FaultyEngine(letters_table(), delay_s=0.05)
     power = {"alpha": 1, "blocks": 1, "steps_per_block": 1000, "memo_tree": False}
     with serving(engine) as url:
         with send(url, GOOD | {"n": 4, "power": power}):
@@ -143,7 +143,7 @@ def test_a_client_that_leaves_while_its_prompt_is_encoded_frees_its_place(stream
             with send(url, GOOD | {"stream": stream}):
                 wait_until(lambda: engine.held.waiting == 1, "the tokenizer to be asked")
                 assert places() == 1
-            wait_until(lambda: places() == 0, "the place to be free", 10)
+            wait_until(lambda: places() == 0, "the place to be free")
             assert engine.held.waiting == 1, "it did not wait for the tokenizer"
         finally:
             engine.held.let_go.set()
@@ -183,8 +183,8 @@ def test_clients_that_leave_at_every_moment_leave_nothing_behind() -> None:
 
 
 def test_a_stop_of_the_server_answers_or_ends_what_runs_and_closes_the_engine() -> None:
-    engine = FaultyEngine(letters_table(), delay_s=0.2)
-    with serving(engine, Settings(drain_s=5)) as url, send(url, GOOD | {"power": None}) as raw:
+    engine = FaultyEngine(letters_table(), delay_s=1.0)
+    with serving(engine, Settings(drain_s=20)) as url, send(url, GOOD | {"power": None}) as raw:
         wait_until(lambda: engine.in_flight == 1, "the request to reach the engine")
         raw.setblocking(True)
         leaving = raw.dup()
@@ -224,9 +224,9 @@ def test_a_peer_that_never_reads_is_hung_up_on(table_file: Path, tmp_path: Path)
     with command_server(options, tmp_path / "log.txt") as (process, url):
         address, before = urlsplit(url), sockets(process.pid)
         with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as raw:
-            raw.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
             wait_until(lambda: bool(sockets(process.pid) - before), "the connection")
             held = sockets(process.pid) - before
+            raw.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
             wait_until(lambda: not sockets(process.pid) & held, "the connection to be closed")
         with httpx.Client(base_url=url, timeout=30) as http:
             assert_still_answers(http)

@@ -22,7 +22,7 @@ from tests.service.serving import PATIENCE_S, ROOT, command_server, free_port, i
 pytestmark = pytest.mark.slow  # each starts a server to stop it
 
 ENDLESS: dict[str, Any] = {"power": {"alpha": 1, "blocks": 4, "steps_per_block": 1000}, "n": 64}
-FINISHES: dict[str, Any] = ENDLESS | {"power": ENDLESS["power"] | {"deadline_s": 4.0}}
+FINISHES: dict[str, Any] = ENDLESS | {"power": ENDLESS["power"] | {"deadline_s": 10.0}}
 """Runs until its own deadline, so for a known time."""
 
 

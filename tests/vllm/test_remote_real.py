@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from sampler.params import PlainParams, PowerParams
 from sampler.self_check import CHECKS, self_check
 from sampler.trace import End, Token
 from tests.exact.checks import chi_square_p
+from tests.service.serving import free_port
 from tests.vllm.models import difference, expected_rows, load_network, request
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -47,12 +47,6 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
