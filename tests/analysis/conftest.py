@@ -23,7 +23,7 @@ PATIENCE_S = 250.0
 @contextmanager
 def probe_service(**settings: Any) -> Iterator[str]:
     """A service whose analyses are the probes."""
-    limits = Settings(**settings)
+    limits = Settings(**({"analysis_time_limit_s": PATIENCE_S} | settings))
     app = create_app(from_table(letters_table(), "letters"), limits)
     app.state.analyst = Analyst(limits, "tests.analysis.probes:PROBES")
     app.include_router(make_router(PROBES))

@@ -26,7 +26,7 @@ REGISTRY = "tests.analysis.probes:PROBES"
 
 @pytest.fixture
 async def analyst() -> AsyncIterator[Analyst]:
-    made = Analyst(Settings(analysis_workers=1), REGISTRY)
+    made = Analyst(Settings(analysis_workers=1, analysis_time_limit_s=PATIENCE_S), REGISTRY)
     yield made
     await made.aclose()
     assert not made.pool.idle

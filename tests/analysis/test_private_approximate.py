@@ -145,8 +145,9 @@ def test_the_stable_histogram_of_opendp() -> None:
     assert spent.epsilon <= 1.0
     assert spent.delta == pytest.approx(6.3e-7, rel=0.01)
     sure = Counter({names[0]: 45, names[1]: 19})
-    assert all(noise.stable_cell(sure, 1.0, 1e-6)[0] == names[0] for _ in range(20))
-    assert all(noise.stable_cell(Counter(names[:64]), 1.0, 1e-6)[0] is None for _ in range(20))
+    # OpenDP's noise has no seed; each of the twenty may be wrong once in some thousand times
+    assert sum(noise.stable_cell(sure, 1.0, 1e-6)[0] == names[0] for _ in range(20)) >= 18
+    assert sum(noise.stable_cell(Counter(names[:64]), 1.0, 1e-6)[0] is None for _ in range(20)) >= 18
 
 
 def test_integer_rows_keep_their_bound() -> None:

@@ -19,6 +19,7 @@ from service.errors import ApiError
 from service.jobs.database import Database
 from service.jobs.ledger import StoreLedger
 from service.settings import Settings
+from tests.analysis.conftest import PATIENCE_S
 from tests.service.serving import serving_app
 from tests.service.tables import letters_table
 
@@ -44,9 +45,9 @@ def assert_refused(reply: httpx.Response, status: int, field: str) -> None:
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A client of a service with a ledger of its own."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), analysis_time_limit_s=PATIENCE_S)
     app = create_app(from_table(letters_table(), "letters"), settings)
-    with serving_app(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving_app(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client
 
 

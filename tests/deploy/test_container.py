@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -169,7 +169,8 @@ def check_stop_at_start(image: Image, data: Path, log: Path) -> None:
         until = time.monotonic() + START_S
         while running.process.poll() is None:
             assert time.monotonic() < until
-            os.kill(running.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(running.pid, signal.SIGTERM)
             time.sleep(0.1)
         assert running.process.returncode == 0, log.read_text()
     assert "on the transformers engine" not in log.read_text(), "it left before the model was loaded"

@@ -115,6 +115,8 @@ def powercut_eval(words: list[str]) -> NoReturn:
     own_data = "--data" in words
     if not reports and not own_data and data is None:
         only_check(words, "the benchmarks' files are not here")
+    if words[1] == "report" and data is None and not Path(words[2]).exists():
+        only_check(words, "its run was only checked")
     if any(ELSEWHERE.search(word) for word in words[2:]) or "gpqa" in words:
         only_check(words, "it names another server or gated data")
     if words[1:3] == ["data", "fetch"]:

@@ -16,7 +16,7 @@ from sampler.rng import DrawKey
 from tests.engines.fake_vllm import FakeVLLM
 from tests.exact.models import EndlessEngine
 
-QUICK = Patience(connect_s=2.0, read_s=2.0, retries=2, backoff_s=0.01)
+QUICK = Patience(connect_s=30, read_s=30, retries=2, backoff_s=0.01)
 NAMES = [f"<{token}>" for token in range(24)]
 
 
@@ -80,7 +80,7 @@ def ask(tokens: int = 4, seed: int = 0, top_k: int = 3, alpha: float = 2.0, **ch
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 

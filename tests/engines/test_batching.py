@@ -1,6 +1,7 @@
 """Continuous batching: whoever comes, leaves or runs short of memory, each proposal draws what it draws alone."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,7 +137,10 @@ def test_the_prompt_of_many_chains_is_computed_once() -> None:
     length = 3 * CHUNK + 5
 
     async def chains() -> list[Segment]:
-        return list(await asyncio.gather(*[engine.propose(request(3 * n, length, 3)) for n in range(8)]))
+        tasks = [asyncio.create_task(engine.propose(request(3 * n, length, 3))) for n in range(8)]
+        with engine.worker._wake:  # it begins when all are there
+            await asyncio.sleep(0)
+        return list(await asyncio.gather(*tasks))
 
     segments = asyncio.run(chains())
     assert sorted(s.prefix_reused for s in segments)[1:] == [length - 1] * 7
@@ -149,7 +153,8 @@ def test_a_row_that_draws_ahead_gives_way_to_others() -> None:
     engine = tiny_engine(max_rows=2)
 
     async def all_of_them() -> tuple[Segment, ...]:
-        ahead = [asyncio.create_task(engine.propose(request(n, 3, 400, priority=Priority.PREFETCH))) for n in (0, 3)]
+        endless = [replace(request(n, 3, 400, priority=Priority.PREFETCH), eos_ids=frozenset()) for n in (0, 3)]
+        ahead = [asyncio.create_task(engine.propose(each)) for each in endless]
         while len(engine.worker.batch.rows) < 2:
             await asyncio.sleep(0.001)
         urgent = await engine.propose(request(1, 2, 4))

@@ -16,6 +16,13 @@ from sampler.engines.transformers.model import load_model
 from sampler.errors import InvalidParams, ModelNotFound
 
 RESOLVE = "from sampler.engines.huggingface.checkpoint import resolve; print(resolve(None).path)"
+STOPS_BEFORE_THE_END = """
+import time
+from sampler.engines.huggingface import checkpoint
+write = checkpoint.write_safetensors
+checkpoint.write_safetensors = lambda gguf, folder: (write(gguf, folder), time.sleep(3600))
+checkpoint.resolve(None)
+"""
 
 
 @pytest.fixture
@@ -61,20 +68,19 @@ def test_an_unknown_hub_name_gets_one_clear_line(monkeypatch: pytest.MonkeyPatch
     assert "\n" not in str(caught.value)
 
 
-def converting() -> subprocess.Popen[str]:
+def converting(program: str = RESOLVE) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", RESOLVE], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
     )
 
 
 @pytest.mark.model
 @pytest.mark.slow
 def test_the_default_model_is_converted_once_by_two_processes_after_one_was_killed(cache: Path) -> None:
-    first = converting()
-    while not list(cache.glob("*.part-*")):
+    first = converting(STOPS_BEFORE_THE_END)
+    while not list(cache.glob("*.part-*/*.safetensors")):
         assert first.poll() is None
         time.sleep(0.05)
-    time.sleep(3)  # well into the work
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     assert not [path for path in cache.glob("*/config.json") if ".part-" not in path.parent.name]

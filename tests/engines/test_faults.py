@@ -48,7 +48,10 @@ async def test_a_failing_forward_pass_answers_all_its_rows_and_the_next_request_
 ) -> None:
     before = await tiny.propose(request())
     Fails(tiny, 5, error)
-    results = await asyncio.gather(*[tiny.propose(request()) for _ in range(4)], return_exceptions=True)
+    tasks = [asyncio.create_task(tiny.propose(request())) for _ in range(4)]
+    with tiny.worker._wake:  # it begins when all four are there
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, expected) for result in results)
     after = await tiny.propose(request())
     assert [t.id for t in after.tokens] == [t.id for t in before.tokens]

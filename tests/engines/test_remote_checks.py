@@ -15,7 +15,7 @@ from sampler.errors import InvalidParams, ModelNotFound
 from tests.engines.fake_vllm import FakeVLLM, error, running
 from tests.engines.remotes import wide_table
 
-BRISK = Patience(connect_s=1.0, read_s=1.0)
+BRISK = Patience(connect_s=30, read_s=30)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ async def test_who_draws_ahead_makes_way(serve: Callable[..., FakeVLLM]) -> None
         assert len(urgent.tokens) == 3
         segment = await ahead
         assert segment.end is End.CANCELLED
-        assert len(segment.tokens) < 50
+        assert len(segment.tokens) < 300
 
 
 async def test_the_memo_tree_and_prefetch_work_on_top(serve: Callable[..., FakeVLLM]) -> None:

@@ -150,8 +150,8 @@ def a_stream_comes_as_it_is_made_and_a_client_that_leaves_frees_its_place(cluste
         assert "error" not in first
         assert running_now() == 1, "the first event came while the chain ran"
     wait_until(lambda: running_now() == 0, "the place of a stream to be freed")
-    with cluster.client(timeout=1.0) as client, pytest.raises(httpx.ReadTimeout):
-        client.post("/two/v1/completions", json={**body, "stream": False, "power": {"steps_per_block": 20}})
+    with cluster.client(timeout=5.0) as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/two/v1/completions", json={**body, "stream": False, "power": {"steps_per_block": 60}})
     wait_until(lambda: running_now() == 0, "the place of a request to be freed")
     assert sum(told(cluster, "powercut:http_requests_total", "/two", status="499").values()) == 1
 
@@ -170,7 +170,7 @@ def two_replicas_answer_nearly_twice_as_much_as_one(cluster: RayServer) -> None:
     throughput(f"{cluster.url}/two", 8)  # the first request of each replica pays what is imported late
     throughput(f"{cluster.url}/one", 8)
     ratios = list[float]()
-    for _ in range(3):  # a machine that is busy with something else may hold up one of them
+    for _ in range(6):  # a machine that is busy with something else may hold up some of them
         one, two = (throughput(f"{cluster.url}/{name}") for name in ("one", "two"))
         ratios.append(two / one)
         print(f"\none replica {one:.2f}/s of at most {AT_ONCE / DELAY_S:.0f}, two {two:.2f}/s: {ratios[-1]:.2f} times")
@@ -180,15 +180,15 @@ def two_replicas_answer_nearly_twice_as_much_as_one(cluster: RayServer) -> None:
 
 
 def requests_on_a_replica_that_dies_say_so_and_can_be_sent_again(cluster: RayServer) -> None:
-    body = {"power": {"blocks": 1, "steps_per_block": 12, "early_rejection": False, "memo_tree": False}}
-    url, numbers = f"{cluster.url}/two", range(2 * AT_ONCE)
+    body = {"power": {"blocks": 1, "steps_per_block": 24, "early_rejection": False, "memo_tree": False}}
+    url, numbers, victim = f"{cluster.url}/two", range(2 * AT_ONCE), cluster.replicas("two")[0]
     with ThreadPoolExecutor(len(numbers)) as pool:
         asked = [pool.submit(ask, url, number, **body) for number in numbers]
         wait_until(
             lambda: all(count > 0 for count in told(cluster, "vllm:num_requests_running", "/two").values()),
             "both replicas to be busy",
         )
-        os.kill(cluster.replicas("two")[0], signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         replies = [each.result() for each in asked]
     lost = [number for number, reply in zip(numbers, replies, strict=True) if reply.status_code != 200]
     assert 0 < len(lost) < len(numbers), "those of the other replica were answered"
@@ -202,7 +202,8 @@ def requests_on_a_replica_that_dies_say_so_and_can_be_sent_again(cluster: RaySer
 
 
 def a_replica_killed_in_the_middle_of_a_batch_loses_nothing(cluster: RayServer) -> None:
-    rows = [completion_row(number) for number in range(ROWS)]
+    long = {"power": {"blocks": 4, "steps_per_block": 24}}  # the others would end before the replica is killed
+    rows = [completion_row(number, **(long if number >= ROWS // 4 else {})) for number in range(ROWS)]
     with cluster.client() as client:
         form = {"data": {"purpose": "batch"}, "files": {"file": ("in.jsonl", jsonl(rows))}}
         file = client.post("/v1/files", **form).json()["id"]

@@ -1,6 +1,7 @@
 """A proxy that puts the service at a path of another server, as deployers do."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -20,11 +21,15 @@ async def passed_on(reply: httpx.Response, cut_after: int | None) -> AsyncIterat
     """The body; of an event stream only so many events, after which the connection is lost."""
     events = 0
     async for chunk in reply.aiter_raw():
-        yield chunk
-        events += chunk.count(b"data: ")
-        if cut_after is not None and events >= cut_after and "event-stream" in reply.headers["content-type"]:
-            await asyncio.sleep(LINGER_S)
-            raise asyncio.CancelledError
+        if cut_after is None or "event-stream" not in reply.headers["content-type"]:
+            yield chunk
+            continue
+        for part in re.split(rb"(?=data: )", chunk):  # one chunk may hold several events
+            if events >= cut_after:
+                await asyncio.sleep(LINGER_S)
+                raise asyncio.CancelledError
+            yield part
+            events += part.count(b"data: ")
 
 
 def proxy_app(upstream: str, path: str, cut_after: int | None = None) -> FastAPI:

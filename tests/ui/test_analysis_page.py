@@ -11,6 +11,8 @@ from playwright.sync_api import Page, Request, expect
 
 from service.analysis import ANALYSES
 from service.app import create_app
+from service.settings import Settings
+from tests.analysis.conftest import PATIENCE_S
 from tests.service.faulty import FaultyEngine
 from tests.service.serving import serving_app, wait_until
 from tests.service.tables import letters_table
@@ -23,7 +25,7 @@ LONG = {"mode": "simulate", "input_dim": 64, "num_facts": 1500, "trials": 1000, 
 
 @pytest.fixture(scope="module")
 def app() -> FastAPI:
-    return create_app(FaultyEngine(letters_table()))
+    return create_app(FaultyEngine(letters_table()), Settings(analysis_time_limit_s=PATIENCE_S))
 
 
 @pytest.fixture(scope="module")

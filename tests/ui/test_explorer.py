@@ -90,7 +90,7 @@ def test_keys_move_in_time_and_in_the_text(visit: Visit, url: str) -> None:
         expect(readout(page)).to_have_text(f"moment {moment} of 10")
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    expect(readout(page)).to_have_text("moment 3 of 10")
+    expect(readout(page)).to_have_text(re.compile(r"moment ([3-9]|10) of 10"))
     page.keyboard.press("Space")
     page.keyboard.press("Home")
     page.locator(".panel > .tokens").focus()
