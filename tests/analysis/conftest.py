@@ -23,7 +23,8 @@ PATIENCE_S = 250.0
 @contextmanager
 def probe_service(**settings: Any) -> Iterator[str]:
     """A service whose analyses are the probes."""
-    limits = Settings(**({"analysis_time_limit_s": PATIENCE_S} | settings))
+    settings.setdefault("analysis_time_limit_s", PATIENCE_S)
+    limits = Settings(**settings)
     app = create_app(from_table(letters_table(), "letters"), limits)
     app.state.analyst = Analyst(limits, "tests.analysis.probes:PROBES")
     app.include_router(make_router(PROBES))
