@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -161,9 +161,12 @@ def _written(error: Mapping[str, Any], sent: object) -> list[object]:
     if place != "body":
         return loc
     written: list[object] = []
-    for part in loc:
-        if (isinstance(sent, Mapping) and part in sent) or (isinstance(sent, list) and isinstance(part, int)):
-            sent = sent[part]
+    for at, part in enumerate(loc):
+        is_key = isinstance(sent, Mapping) and part in sent
+        is_tag = isinstance(sent, Mapping) and part == sent.get("type") and 0 < at < len(loc) - 1
+        is_index = isinstance(sent, list) and isinstance(part, int) and part < len(sent)
+        if (is_key and not is_tag) or is_index:
+            sent = cast(Any, sent)[part]
             written.append(part)
     return [*written, loc[-1]] if error["type"] == "missing" else written
 

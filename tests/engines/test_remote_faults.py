@@ -46,11 +46,11 @@ def sends(*parts: bytes, kind: str = "text/event-stream") -> Callable[[HttpReque
 
 
 async def hang() -> None:
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 
 
 async def hang_before(request: HttpRequest) -> Response:
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
     return PlainTextResponse("")
 
 

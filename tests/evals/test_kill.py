@@ -52,9 +52,11 @@ def kill_over_and_over(arguments: list[str], output: Path, kills: int, total: in
         share = (total - lines(output)) // (kills - number + 1)
         goal = lines(output) + rng.randint(1, max(1, share))
         # one in five while it starts, reads its records or truncates a torn one
-        until = time.monotonic() + (rng.uniform(0, 1.0) if rng.random() < 0.2 else LIMIT_S)
+        early = rng.random() < 0.2
+        until = time.monotonic() + (rng.uniform(0, 1.0) if early else LIMIT_S)
         while lines(output) < goal and process.poll() is None and time.monotonic() < until:
             time.sleep(0.002)  # seldom looked at, a quick run would be over
+        assert early or time.monotonic() < until, f"waited {LIMIT_S} s for records"
         time.sleep(rng.uniform(0, 0.02))
         ended = process.poll()
         process.kill()

@@ -41,7 +41,7 @@ def test_two_servers_share_a_batch_and_one_is_killed(postgres: Postgres, table_f
 
 def row(number: int) -> dict[str, Any]:
     """Short ones, then longer and longer ones: both servers are at something when one of them is killed."""
-    steps = number - SHORT + 1
+    steps = 3 * (number - SHORT + 1)
     return completion_row(number, **({"power": {"blocks": 24, "steps_per_block": steps}} if steps > 0 else {}))
 
 

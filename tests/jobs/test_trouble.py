@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_and_the_batch_goes_on_when_there_is_space(
             assert str(tmp_path) not in error["message"]
             assert_interactive(url)
             stuck = look(url, batch)["request_counts"]["completed"]  # reading needs no space
-            time.sleep(1.0)
+            time.sleep(3.0)
             assert look(url, batch)["request_counts"]["completed"] <= stuck + 16
         done = finish(url, batch)
         assert done["request_counts"] == {"total": ROWS, "completed": ROWS, "failed": 0, "resumed": 0}
