@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 PATIENCE_MS = 90_000
 """Far longer than anything takes; only a failing test waits so long."""
+GONE = "net::ERR_CONNECTION_REFUSED"
+"""Of a service that a test has ended while its page still loads something; one that runs refuses nobody."""
 SERIOUS = {"serious", "critical"}
 Visit = Callable[..., Page]
 """What the fixture `visit` is; see `Visits.visit`."""
@@ -69,9 +71,8 @@ class Visits:
         self.contexts.append(opened)
         opened.set_default_timeout(PATIENCE_MS)
         page = opened.new_page()
-        self._watch(
-            page, urlsplit(url).netloc, [*(f"responded with a status of {status} " for status in refused), *tolerated]
-        )
+        provoked = [*(f"responded with a status of {status} " for status in refused), *tolerated, GONE]
+        self._watch(page, urlsplit(url).netloc, provoked)
         page.goto(url)
         return page
 

@@ -186,7 +186,7 @@ def test_an_error_of_the_service_names_its_field(visit: Visit, url: str) -> None
 
 def test_a_service_that_is_gone_is_said_so(visit: Visit) -> None:
     with serving(FaultyEngine(letters_table())) as url:
-        page = visit(f"{url}/ui/", tolerated=("ERR_CONNECTION_REFUSED",))
+        page = visit(f"{url}/ui/")
         run(page, "await session.models()")
     script = "try { await session.models(); } catch (error) { return [error.name, error.status, error.message]; }"
     assert run(page, script) == ["ApiError", 0, "the service cannot be reached"]
