@@ -178,6 +178,7 @@ async def test_an_answer_that_stops_half_way_is_an_error(fake: FakeVLLM, trouble
         await fails(engine, fake, EngineError, words)
 
 
+@pytest.mark.slow
 async def test_a_server_that_never_answers_is_given_up(fake: FakeVLLM) -> None:
     async with remote(fake, patience=HASTY) as engine:
         fake.faults.append(hang_before)
